@@ -1,6 +1,9 @@
 package compliance
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Floor says how far a bucket is: every report of its partition up to Sequence
 // that concerns the bucket is merged in it, or has its dead letter. It lies in
@@ -46,7 +49,7 @@ type FloorError struct {
 
 // Error names the bucket and how its floor differs.
 func (e *FloorError) Error() string {
-	return "the floor of a bucket is not the expected one"
+	return fmt.Sprintf("bucket %02x: the floor is at %d, not at %d as expected", int(e.Bucket), e.Have.Sequence, e.Want.Sequence)
 }
 
 // Gap is a range of sequences that the stream lost before they were merged.
@@ -55,4 +58,35 @@ type Gap struct {
 	Last  uint64
 	// Seen is when the loss was noticed.
 	Seen time.Time
+}
+
+// Transaction is one atomic step of a bucket: what it reads, merges and writes
+// happens as a whole or not at all, and only where the bucket's floor is From.
+type Transaction struct {
+	Bucket Bucket
+	// From is the expected floor; To is the one that is left. Their Write differ.
+	From Floor
+	To   Floor
+	// Reports are merged in this order. All concern the bucket.
+	Reports []*Report
+	// Gaps are losses that To passes.
+	Gaps []Gap
+	// Accept forgets the gaps that were noticed before.
+	Accept bool
+	// Recount makes the counts and the index of tombstones anew from the records,
+	// and deletes what cannot be read.
+	Recount bool
+}
+
+// CorruptError says that a key of a bucket cannot be read or written as what it
+// must be. The bucket has to be recounted and merged again.
+type CorruptError struct {
+	Bucket Bucket
+	// What says which kind of key; never whose.
+	What string
+}
+
+// Error names the bucket and the kind of key.
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("bucket %02x: %s is corrupt", int(e.Bucket), e.What)
 }

@@ -1,0 +1,30 @@
+// Package store keeps the state in Redis: one hash a record, the counts, and of
+// each bucket the floor that says how far it is.
+//
+// # Promises
+//
+//   - Every write to a bucket is one fenced transaction ([Redis.Apply]): it
+//     happens as a whole or not at all, only on top of the expected floor, and
+//     leaves a new one. An answer that never came is settled by the floor.
+//   - The counts are written as absolute values in the transaction that changes
+//     the records. They equal a recount at every instant.
+//   - [compliance.Record.Merge] alone decides what is stored. [Memory] calls it
+//     and nothing else; both pass the same conformance suite (package storetest).
+//   - What is stored is a function of the record, not of its history.
+//   - No scripts, no functions, no KEYS: any server that honours WATCH, MULTI and
+//     EXEC does. [Redis.SelfTest] shows that this one does for this user.
+//
+// # The floor
+//
+// A floor is one line of text, its fields parted by single spaces:
+//
+//	<stream> <created> <sequence> <stored> <partitions> <buckets> <write id> [repair]
+//
+// created and stored are Unix times in nanoseconds (stored is 0 before the first
+// report). The last word is there only while the bucket is merged again on
+// purpose.
+//
+// # Keys
+//
+// See keys.go for the keys and schema.go for the fields of a record.
+package store

@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// Memory is the store in a process's memory, for tests: the plainest thing that
+// keeps the contract of [Redis.Apply]. It only calls [compliance.Record.Merge]
+// and counts its records when asked. It is safe for concurrent use.
+type Memory struct {
+	tombstones time.Duration
+
+	mu      sync.Mutex
+	buckets map[compliance.Bucket]*memoryBucket
+}
+
+type memoryBucket struct {
+	floor   compliance.Floor
+	records map[compliance.Key]*compliance.Record
+	gaps    map[string]compliance.Gap
+}
+
+// NewMemory returns an empty store that keeps tombstones as [Options.Tombstones]
+// says.
+func NewMemory(tombstones time.Duration) *Memory {
+	return &Memory{tombstones: tombstones, buckets: map[compliance.Bucket]*memoryBucket{}}
+}
+
+func (m *Memory) bucket(b compliance.Bucket) *memoryBucket {
+	if m.buckets[b] == nil {
+		m.buckets[b] = &memoryBucket{
+			records: map[compliance.Key]*compliance.Record{},
+			gaps:    map[string]compliance.Gap{},
+		}
+	}
+	return m.buckets[b]
+}
+
+// Apply has the contract of [Redis.Apply].
+func (m *Memory) Apply(_ context.Context, tx compliance.Transaction) ([]compliance.Effect, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.bucket(tx.Bucket)
+	switch {
+	case b.floor.Equal(tx.To):
+		return nil, nil
+	case !b.floor.Equal(tx.From):
+		return nil, &compliance.FloorError{Bucket: tx.Bucket, Want: tx.From, Have: b.floor}
+	}
+	effects := make([]compliance.Effect, len(tx.Reports))
+	for i, report := range tx.Reports {
+		record := b.records[report.Key]
+		if record == nil {
+			record = &compliance.Record{}
+			b.records[report.Key] = record
+		}
+		effects[i], _ = mergeOne(record, report, m.tombstones)
+	}
+	maps.DeleteFunc(b.records, func(_ compliance.Key, r *compliance.Record) bool {
+		return r.Expired(tx.To.Stored, m.tombstones)
+	})
+	if tx.Accept {
+		clear(b.gaps)
+	}
+	for _, gap := range tx.Gaps {
+		b.gaps[gapField(gap)] = gap
+	}
+	b.floor = tx.To
+	return effects, nil
+}
+
+// Get has the contract of [Redis.Get].
+func (m *Memory) Get(_ context.Context, key compliance.Key) (compliance.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range m.buckets {
+		if record := b.records[key]; record != nil {
+			return *record, nil
+		}
+	}
+	return compliance.Record{}, nil
+}
+
+// Counts has the contract of [Redis.Counts].
+func (m *Memory) Counts(context.Context) (map[string][compliance.NumStatuses]int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	totals := map[string][compliance.NumStatuses]int{}
+	for _, b := range m.buckets {
+		for key, record := range b.records {
+			if record.Exists() {
+				of := totals[key.Policy]
+				of[record.Status()]++
+				totals[key.Policy] = of
+			}
+		}
+	}
+	return totals, nil
+}
+
+// Floors has the contract of [Redis.Floors].
+func (m *Memory) Floors(_ context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	floors := make([]compliance.Floor, len(buckets))
+	for i, b := range buckets {
+		floors[i] = m.bucket(b).floor
+	}
+	return floors, nil
+}
+
+// Gaps has the contract of [Redis.Gaps].
+func (m *Memory) Gaps(_ context.Context, buckets []compliance.Bucket) ([][]compliance.Gap, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	gaps := make([][]compliance.Gap, len(buckets))
+	for i, b := range buckets {
+		gaps[i] = slices.Collect(maps.Values(m.bucket(b).gaps))
+	}
+	return gaps, nil
+}
+
+// Lose forgets all that the store holds, as a server that lost its disk.
+func (m *Memory) Lose() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.buckets)
+}
+
+// Dump returns every key of the bucket's data with its content, as Redis would
+// have it: the hashes of records and the floor apart from its write id.
+func (m *Memory) Dump() map[string]map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dump := map[string]map[string]string{}
+	for n, b := range m.buckets {
+		for key, record := range b.records {
+			dump[recordKey(n, key)] = encode(record)
+		}
+	}
+	return dump
+}

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// Get returns the record of a device under a policy. Where there is none, or
+// only a tombstone, Exists is false.
+func (r *Redis) Get(ctx context.Context, key compliance.Key) (compliance.Record, error) {
+	name := recordKey(r.layout.BucketOf(key.Device), key)
+	fields, err := r.client.HMGet(ctx, name, fullFields...).Result()
+	if err != nil {
+		return compliance.Record{}, fmt.Errorf("read record: %w", err)
+	}
+	record, err := decode(fields)
+	if err != nil {
+		return compliance.Record{}, fmt.Errorf("read record: %w", err)
+	}
+	if record.Exists() {
+		record.Values[compliance.ID] = compliance.TextValue(key.Device)
+	}
+	return record, nil
+}
+
+// Counts returns of each policy the number of records in each status. A policy
+// without records is not in it.
+func (r *Redis) Counts(ctx context.Context) (map[string][compliance.NumStatuses]int, error) {
+	pipe := r.client.Pipeline()
+	replies := make([]*redis.MapStringStringCmd, r.layout.Buckets)
+	for b := range replies {
+		replies[b] = pipe.HGetAll(ctx, countsKey(compliance.Bucket(b)))
+	}
+	_, _ = pipe.Exec(ctx)
+	totals := map[string][compliance.NumStatuses]int{}
+	for b, reply := range replies {
+		fields, err := reply.Result()
+		if err != nil {
+			return nil, fmt.Errorf("read counts of bucket %02x: %w", b, err)
+		}
+		for field, text := range fields {
+			policy, status, ok := parseCountField(field)
+			n, err := strconv.Atoi(text)
+			if !ok || err != nil {
+				return nil, &compliance.CorruptError{Bucket: compliance.Bucket(b), What: "the counts"}
+			}
+			of := totals[policy]
+			of[status] += n
+			totals[policy] = of
+		}
+	}
+	return totals, nil
+}
+
+// Floors returns the floors of buckets, in their order. Where one is absent, the
+// layout is checked and, if Redis came back empty, written again; the error is
+// then [*LayoutError] where it is another one.
+func (r *Redis) Floors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
+	pipe := r.client.Pipeline()
+	replies := make([]*redis.StringCmd, len(buckets))
+	for i, b := range buckets {
+		replies[i] = pipe.Get(ctx, floorKey(b))
+	}
+	_, _ = pipe.Exec(ctx)
+	floors := make([]compliance.Floor, len(buckets))
+	absent := false
+	for i, reply := range replies {
+		floor, err := readFloor(reply)
+		if err != nil {
+			return nil, fmt.Errorf("read floors: %w", err)
+		}
+		floors[i] = floor
+		absent = absent || floor.Absent()
+	}
+	if absent {
+		if err := r.EnsureLayout(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return floors, nil
+}
+
+func readFloor(reply *redis.StringCmd) (compliance.Floor, error) {
+	line, err := reply.Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return compliance.Floor{}, nil
+	case err != nil:
+		return compliance.Floor{}, err
+	}
+	return parseFloor(line), nil
+}
+
+// Gaps returns the gaps of buckets, in their order, that were noticed and not
+// accepted.
+func (r *Redis) Gaps(ctx context.Context, buckets []compliance.Bucket) ([][]compliance.Gap, error) {
+	pipe := r.client.Pipeline()
+	replies := make([]*redis.MapStringStringCmd, len(buckets))
+	for i, b := range buckets {
+		replies[i] = pipe.HGetAll(ctx, gapsKey(b))
+	}
+	_, _ = pipe.Exec(ctx)
+	gaps := make([][]compliance.Gap, len(buckets))
+	for i, reply := range replies {
+		fields, err := reply.Result()
+		if err != nil {
+			return nil, fmt.Errorf("read gaps: %w", err)
+		}
+		for field, seen := range fields {
+			gap, ok := parseGapField(field)
+			at, err := time.Parse(time.RFC3339Nano, seen)
+			if !ok || err != nil {
+				return nil, &compliance.CorruptError{Bucket: buckets[i], What: "the gaps"}
+			}
+			gap.Seen = at
+			gaps[i] = append(gaps[i], gap)
+		}
+	}
+	return gaps, nil
+}
