@@ -1,0 +1,25 @@
+// Package ingest reads the reports of a partition in sequence and has them
+// merged into the sink.
+//
+// # Promises
+//
+//   - There are no acks. The position lies in the sink, of each bucket, and moves
+//     in the transaction that writes the data. A bucket's floor at s means: every
+//     report of the partition up to s that concerns the bucket is merged in it, or
+//     has its dead letter.
+//   - A floor that is not the expected one is told apart: ahead or level, and the
+//     loop adopts it; behind, absent or of another stream, and the loop goes back
+//     to it. A sink that lost its tail is healed by this and nothing else.
+//   - The stream is watched too: recreated or rolled back, every bucket is merged
+//     again; a gap is written to the sink in the transaction that lets the floor
+//     pass it. Nothing is skipped in silence.
+//   - A floor never passes a report whose dead letter is not acknowledged.
+//   - A server that is away is waited for. The stream is the buffer.
+//
+// # The way
+//
+//	Source.Next → Rules.Decode → Outlet.Bury → Store.Apply → Outlet.Reply
+//
+// [Loop] depends on [Source], [Store] and [Outlet] alone. [JetStream] and
+// [Publisher] are the source and the outlet on NATS.
+package ingest

@@ -1,0 +1,208 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// look compares every floor with the expected one and the stream with the
+// floors, puts right what has to be, and moves the floors up to the end of the
+// last batch. Where the reader has to go back it sets lost.
+func (l *Loop) look(ctx context.Context) error {
+	// Floors first: a stream read after them is never behind them by itself.
+	floors, err := l.store.Floors(ctx, l.buckets)
+	if err != nil {
+		return err
+	}
+	info, err := l.source.Info(ctx)
+	if err != nil {
+		return err
+	}
+	cause, err := l.broken(ctx, info, floors)
+	if err != nil {
+		return err
+	}
+	if cause != "" {
+		l.alarm(ctx, "the stream is not the one that was merged; every bucket is merged again", slog.String("cause", string(cause)))
+		l.options.Observer.ObserveRewind(string(cause))
+	}
+	first := l.floors == nil
+	if first {
+		l.floors = make([]compliance.Floor, len(l.buckets))
+	}
+	l.stream = info
+	causes := map[Cause]bool{}
+	for i, have := range floors {
+		if cause != "" || !have.Absent() && !isOf(have, info) || l.corrupt[l.buckets[i]] {
+			if err := l.mergeAgain(ctx, i, have); err != nil {
+				return err
+			}
+			if cause == "" && !have.Absent() && !isOf(have, info) {
+				causes[StreamRecreated] = true
+			}
+			continue
+		}
+		if !first {
+			l.compare(i, have, causes)
+		}
+		l.floors[i] = have
+	}
+	for cause := range causes {
+		l.options.Observer.ObserveRewind(string(cause))
+		l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "floors are not the expected ones",
+			slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
+	}
+	if err := l.passLost(ctx); err != nil {
+		return err
+	}
+	l.buried = 0
+	for _, floor := range l.floors {
+		l.buried = max(l.buried, floor.Sequence)
+	}
+	if !l.lost {
+		if err := l.moveUp(ctx); err != nil {
+			return err
+		}
+	}
+	l.looked = time.Now()
+	return nil
+}
+
+func isOf(floor compliance.Floor, info StreamInfo) bool {
+	return floor.Stream == info.Stream && floor.Created.Equal(info.Created)
+}
+
+// broken tells whether the stream was recreated or rolled back: whether what it
+// is now cannot have led to these floors.
+func (l *Loop) broken(ctx context.Context, info StreamInfo, floors []compliance.Floor) (Cause, error) {
+	if l.stream.Stream != "" && (l.stream.Stream != info.Stream || !l.stream.Created.Equal(info.Created)) {
+		return StreamRecreated, nil
+	}
+	highest := compliance.Floor{}
+	for _, floor := range floors {
+		if isOf(floor, info) && floor.Sequence > highest.Sequence {
+			highest = floor
+		}
+	}
+	if highest.Sequence > info.Last {
+		return StreamRolledBack, nil
+	}
+	if highest.Sequence < info.First || highest.Stored.IsZero() {
+		return "", nil
+	}
+	// What was rolled back and grew again has another message at the highest
+	// floor; lower floors are right if that one is.
+	stored, err := l.source.StoredAt(ctx, highest.Sequence)
+	if err != nil {
+		return "", err
+	}
+	if !stored.IsZero() && !stored.Equal(highest.Stored) {
+		return StreamRolledBack, nil
+	}
+	return "", nil
+}
+
+// compare finds out why a floor is not the expected one, and whether the reader
+// has to go back for it.
+func (l *Loop) compare(i int, have compliance.Floor, causes map[Cause]bool) {
+	want := l.floors[i]
+	switch {
+	case have.Equal(want):
+	case have.Absent():
+		causes[StoreEmpty], l.lost = true, true
+	case have.Sequence < want.Sequence:
+		causes[StoreBehind], l.lost = true, true
+	default:
+		// Ahead or level: what this loop has done since holds on top of it.
+		causes[OwnerChanged] = true
+	}
+}
+
+// mergeAgain sets a bucket's floor back to before the first report of the
+// stream, as a repair. Merging again what is merged changes nothing.
+func (l *Loop) mergeAgain(ctx context.Context, i int, have compliance.Floor) error {
+	b := l.buckets[i]
+	to := l.floor(position{sequence: l.stream.First - 1})
+	to.Repair = true
+	_, err := l.store.Apply(ctx, compliance.Transaction{Bucket: b, From: have, To: to, Recount: l.corrupt[b]})
+	if err != nil {
+		return fmt.Errorf("merge bucket %02x again: %w", int(b), err)
+	}
+	l.floors[i] = to
+	l.lost = true
+	delete(l.corrupt, b)
+	return nil
+}
+
+// passLost passes what the stream has lost at its beginning before it was
+// merged: a floor below it, or none at all.
+func (l *Loop) passLost(ctx context.Context) error {
+	lowest := l.stream.First
+	for _, floor := range l.floors {
+		if !floor.Repair {
+			lowest = min(lowest, floor.Sequence+1)
+		}
+	}
+	if lowest >= l.stream.First {
+		return nil
+	}
+	return l.passGap(ctx, lowest, l.stream.First-1)
+}
+
+// pass passes a gap in the middle of the stream, up to this sequence.
+func (l *Loop) pass(ctx context.Context, to uint64) error {
+	if err := l.passGap(ctx, l.next, to); err != nil {
+		return err
+	}
+	l.next = to + 1
+	l.done.sequence = max(l.done.sequence, to)
+	return nil
+}
+
+// passGap lets every floor pass the reports from first to last, which the stream
+// does not hold, and writes down which of them the bucket has not got.
+func (l *Loop) passGap(ctx context.Context, first, last uint64) error {
+	alarmed := false
+	for i, b := range l.buckets {
+		have := l.floors[i]
+		if have.Sequence >= last {
+			continue
+		}
+		tx := compliance.Transaction{Bucket: b, From: have, To: l.floor(position{last, have.Stored})}
+		if !have.Repair {
+			gap := compliance.Gap{First: max(first, have.Sequence+1), Last: last, Seen: l.options.Now()}
+			tx.Gaps = []compliance.Gap{gap}
+			if !alarmed {
+				l.alarm(ctx, "the stream has lost reports before they were merged; see the gap with doctor, forget it with provision --accept-gap",
+					slog.Uint64("first", gap.First), slog.Uint64("last", gap.Last))
+				alarmed = true
+			}
+		}
+		if _, err := l.store.Apply(ctx, tx); err != nil {
+			return fmt.Errorf("pass a gap: %w", err)
+		}
+		l.floors[i] = tx.To
+	}
+	return nil
+}
+
+// moveUp moves the floors of buckets without traffic to the end of the last
+// batch.
+func (l *Loop) moveUp(ctx context.Context) error {
+	var txs []transaction
+	for i, b := range l.buckets {
+		if have := l.floors[i]; have.Sequence < l.done.sequence {
+			txs = append(txs, transaction{i, compliance.Transaction{Bucket: b, From: have, To: l.floor(l.done)}})
+		}
+	}
+	return l.applyAll(ctx, txs, func(int, []*compliance.Report, []compliance.Effect) {})
+}
+
+func (l *Loop) alarm(ctx context.Context, message string, attrs ...slog.Attr) {
+	attrs = append(attrs, slog.Int("partition", l.options.Partition), slog.String("stream", l.stream.Stream))
+	l.options.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
+}

@@ -1,0 +1,234 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// decoded is what became of an envelope.
+type decoded struct {
+	report    compliance.Report
+	rejection *compliance.Rejection
+}
+
+// transaction is one of a bucket, with the bucket's place in the loop.
+type transaction struct {
+	index int
+	compliance.Transaction
+}
+
+// maxReplyAge is how old a report may be for its result to be sent.
+const maxReplyAge = time.Minute
+
+// process merges reports that follow each other: decode in parallel, bury what
+// cannot be applied, then one transaction for each bucket.
+func (l *Loop) process(ctx context.Context, envelopes []compliance.Envelope) error {
+	ctx, cancel := l.finishing(ctx)
+	defer cancel()
+	began := time.Now()
+	l.decode(envelopes)
+	last := envelopes[len(envelopes)-1]
+	replies, err := l.bury(ctx, envelopes)
+	if err != nil {
+		return err
+	}
+	merged, err := l.merge(ctx, position{last.Sequence, last.Stored})
+	if err != nil {
+		return err
+	}
+	l.options.Observer.ObserveBatch(len(envelopes), time.Since(began))
+	l.done = position{last.Sequence, last.Stored}
+	l.buried = max(l.buried, last.Sequence)
+	l.reply(ctx, append(replies, merged...))
+	l.replied = max(l.replied, last.Sequence)
+	return nil
+}
+
+// finishing returns a context that outlives the given one by StopWithin, so that
+// a batch once begun is finished.
+func (l *Loop) finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		sleep(work, l.options.StopWithin)
+		cancel()
+	})
+	return work, func() {
+		stop()
+		cancel()
+	}
+}
+
+// decode decodes the envelopes on all processors.
+func (l *Loop) decode(envelopes []compliance.Envelope) {
+	if cap(l.decoded) < len(envelopes) {
+		l.decoded = make([]decoded, max(len(envelopes), maxBatchReports))
+	}
+	l.decoded = l.decoded[:len(envelopes)]
+	const chunk = 128
+	var workers sync.WaitGroup
+	share := max(chunk, (len(envelopes)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	for from := 0; from < len(envelopes); from += share {
+		to := min(from+share, len(envelopes))
+		workers.Go(func() {
+			for i := from; i < to; i++ {
+				l.decoded[i].report, l.decoded[i].rejection = l.rules.Decode(&envelopes[i])
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// bury sends the dead letters that are not yet there and returns the results of
+// their reports. No floor moves before they are acknowledged.
+func (l *Loop) bury(ctx context.Context, envelopes []compliance.Envelope) ([]Reply, error) {
+	var letters []DeadLetter
+	var replies []Reply
+	for i := range l.decoded {
+		rejection := l.decoded[i].rejection
+		if rejection == nil || envelopes[i].Sequence <= l.buried {
+			continue
+		}
+		letters = append(letters, DeadLetter{Stream: l.stream.Stream, Envelope: envelopes[i], Rejection: rejection})
+		if rejection.Reply != "" && rejection.Key != (compliance.Key{}) && l.worthReply(envelopes[i].Sequence, envelopes[i].Stored) {
+			object := rejection.ErrorObject()
+			replies = append(replies, l.answer(rejection.Key.Device, rejection.Reply, envelopes[i].Sequence,
+				compliance.Result{Outcome: compliance.Rejected, Error: &object}))
+		}
+	}
+	if len(letters) == 0 {
+		return nil, nil
+	}
+	if err := l.outlet.Bury(ctx, letters); err != nil {
+		return nil, err
+	}
+	for _, letter := range letters {
+		l.options.Observer.ObserveRejected(letter.Rejection.Code())
+	}
+	return replies, nil
+}
+
+// merge runs one transaction for each bucket that the decoded reports concern,
+// and returns the results that were asked for.
+func (l *Loop) merge(ctx context.Context, end position) ([]Reply, error) {
+	for i := range l.groups {
+		l.groups[i] = l.groups[i][:0]
+	}
+	for i := range l.decoded {
+		if l.decoded[i].rejection != nil {
+			continue
+		}
+		report := &l.decoded[i].report
+		index := int(l.options.Layout.BucketOf(report.Key.Device)) / l.options.Layout.Partitions
+		if report.Sequence > l.floors[index].Sequence {
+			l.groups[index] = append(l.groups[index], report)
+		}
+	}
+	var txs []transaction
+	for i, reports := range l.groups {
+		if len(reports) > 0 {
+			txs = append(txs, transaction{i, compliance.Transaction{
+				Bucket: l.buckets[i], From: l.floors[i], To: l.floor(end), Reports: reports,
+			}})
+		}
+	}
+	var mu sync.Mutex
+	var replies []Reply
+	err := l.applyAll(ctx, txs, func(_ int, reports []*compliance.Report, effects []compliance.Effect) {
+		mu.Lock()
+		defer mu.Unlock()
+		replies = append(replies, l.observe(reports, effects)...)
+	})
+	return replies, err
+}
+
+// observe counts what became of reports and returns the results asked for.
+func (l *Loop) observe(reports []*compliance.Report, effects []compliance.Effect) []Reply {
+	var replies []Reply
+	now := l.options.Now()
+	for i, effect := range effects {
+		report := reports[i]
+		l.options.Observer.ObserveEffect(effect, now.Sub(report.Stored))
+		if report.Reply != "" && l.worthReply(report.Sequence, report.Stored) {
+			replies = append(replies, l.answer(report.Key.Device, report.Reply, report.Sequence,
+				compliance.Result{Outcome: effect.Outcome, Record: effect.Record}))
+		}
+	}
+	return replies
+}
+
+func (l *Loop) worthReply(sequence uint64, stored time.Time) bool {
+	return sequence > l.replied && l.options.Now().Sub(stored) <= maxReplyAge
+}
+
+func (l *Loop) answer(device, token string, sequence uint64, result compliance.Result) Reply {
+	result.Stream, result.Sequence = l.stream.Stream, sequence
+	return Reply{Device: device, Token: token, Result: result}
+}
+
+// reply sends results. They may be lost: what is merged is merged.
+func (l *Loop) reply(ctx context.Context, replies []Reply) {
+	if len(replies) == 0 {
+		return
+	}
+	if err := l.outlet.Reply(ctx, replies); err != nil {
+		l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "results were not sent",
+			slog.Int("results", len(replies)), slog.Any("error", err))
+	}
+}
+
+// applyAll runs transactions of different buckets, several at once. Done is
+// called, at any time and from any goroutine, for each that happened.
+func (l *Loop) applyAll(ctx context.Context, txs []transaction, done func(int, []*compliance.Report, []compliance.Effect)) error {
+	var group errgroup.Group
+	group.SetLimit(l.options.Concurrency)
+	errs := make([]error, len(txs))
+	for i := range txs {
+		group.Go(func() error {
+			errs[i] = l.apply(ctx, txs[i], done)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	for i, err := range errs {
+		if _, ok := errors.AsType[*compliance.CorruptError](err); ok {
+			l.corrupt[txs[i].Bucket] = true
+			l.alarm(ctx, "a key in the store is corrupt; its bucket is recounted and merged again", slog.Any("error", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// apply runs one transaction. A floor that is ahead or level, of the same
+// stream, is another loop's: it is adopted, and what it covers is dropped.
+func (l *Loop) apply(ctx context.Context, tx transaction, done func(int, []*compliance.Report, []compliance.Effect)) error {
+	for {
+		effects, err := l.store.Apply(ctx, tx.Transaction)
+		if err == nil {
+			l.floors[tx.index] = tx.To
+			done(tx.index, tx.Reports, effects)
+			return nil
+		}
+		foreign, ok := errors.AsType[*compliance.FloorError](err)
+		if !ok || foreign.Have.Absent() || !foreign.Have.SameStream(tx.To) || foreign.Have.Sequence < tx.From.Sequence {
+			return err
+		}
+		l.options.Observer.ObserveRewind(string(OwnerChanged))
+		l.floors[tx.index], tx.From = foreign.Have, foreign.Have
+		covered := 0
+		for covered < len(tx.Reports) && tx.Reports[covered].Sequence <= foreign.Have.Sequence {
+			covered++
+		}
+		tx.Reports = tx.Reports[covered:]
+		if foreign.Have.Sequence >= tx.To.Sequence {
+			return nil
+		}
+	}
+}

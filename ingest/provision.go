@@ -1,0 +1,170 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// Limits and times of the streams.
+const (
+	maxReportBytes     = 64 << 10
+	maxDeadLetterBytes = 256 << 10
+	deadLetterAge      = 30 * 24 * time.Hour
+	// duplicateWindow is the smallest that the server takes. Its de-duplication
+	// spans all devices, so that one could suppress another's report; the merge
+	// law makes it needless.
+	duplicateWindow = 100 * time.Millisecond
+)
+
+// Names in the metadata of a stream, by which an empty sink can be told from a
+// new one.
+const (
+	metaLayout     = "compliance-layout"
+	metaPartitions = "compliance-partitions"
+	metaBuckets    = "compliance-buckets"
+	layoutVersion  = "1"
+)
+
+// Provisioning says what streams there are to be.
+type Provisioning struct {
+	Layout compliance.Layout
+	// MaxAge is how long the streams keep reports; 0 is for ever.
+	MaxAge time.Duration
+	// Replicas is the number of replicas of each stream. Defaults to 1.
+	Replicas int
+}
+
+// ErrNotProvisioned says that the streams are not there.
+var ErrNotProvisioned = errors.New("the streams are not there; run complianced provision")
+
+// StreamName returns the name of a partition's stream.
+func StreamName(layout compliance.Layout, partition int) string {
+	if layout.Partitions == 1 {
+		return "COMPLIANCE_STATUS"
+	}
+	return "COMPLIANCE_STATUS_" + strconv.Itoa(partition)
+}
+
+// Provision creates the streams, or updates them to what is asked for. It
+// refuses another layout than the one that is there.
+func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) error {
+	if err := p.Layout.Validate(); err != nil {
+		return err
+	}
+	have, err := ReadLayout(ctx, js)
+	switch {
+	case errors.Is(err, ErrNotProvisioned):
+	case err != nil:
+		return err
+	case have != p.Layout:
+		return fmt.Errorf("the streams have %d partitions and %d buckets, which cannot be changed to %d and %d: reports would change their place",
+			have.Partitions, have.Buckets, p.Layout.Partitions, p.Layout.Buckets)
+	}
+	for partition := range p.Layout.Partitions {
+		if _, err := js.CreateOrUpdateStream(ctx, p.statusStream(partition)); err != nil {
+			return fmt.Errorf("stream %s: %w", StreamName(p.Layout, partition), err)
+		}
+	}
+	if _, err := js.CreateOrUpdateStream(ctx, p.deadStream()); err != nil {
+		return fmt.Errorf("stream %s: %w", DeadStream, err)
+	}
+	return nil
+}
+
+func (p Provisioning) statusStream(partition int) jetstream.StreamConfig {
+	subjects := []string{compliance.StatusPrefix + ">"}
+	if p.Layout.Partitions > 1 {
+		own := compliance.PartitionPrefix + strconv.Itoa(partition) + ".>"
+		if partition > 0 {
+			subjects = nil
+		}
+		subjects = append(subjects, own)
+	}
+	return jetstream.StreamConfig{
+		Name:        StreamName(p.Layout, partition),
+		Description: "compliance status reports",
+		Subjects:    subjects,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		Storage:     jetstream.FileStorage,
+		Compression: jetstream.S2Compression,
+		MaxAge:      p.MaxAge,
+		MaxMsgSize:  maxReportBytes,
+		Replicas:    max(p.Replicas, 1),
+		Duplicates:  duplicateWindow,
+		DenyDelete:  true,
+		DenyPurge:   true,
+		AllowDirect: true,
+		Metadata: map[string]string{
+			metaLayout:     layoutVersion,
+			metaPartitions: strconv.Itoa(p.Layout.Partitions),
+			metaBuckets:    strconv.Itoa(p.Layout.Buckets),
+		},
+	}
+}
+
+func (p Provisioning) deadStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              DeadStream,
+		Description:       "compliance status reports that can never be applied",
+		Subjects:          []string{compliance.DeadPrefix + ">"},
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardOld,
+		Storage:           jetstream.FileStorage,
+		Compression:       jetstream.S2Compression,
+		MaxAge:            deadLetterAge,
+		MaxMsgSize:        maxDeadLetterBytes,
+		MaxMsgsPerSubject: 1,
+		Replicas:          max(p.Replicas, 1),
+		Duplicates:        duplicateWindow,
+		AllowDirect:       true,
+	}
+}
+
+// ReadLayout returns the layout that the streams were provisioned with. The
+// error is [ErrNotProvisioned] where there are none.
+func ReadLayout(ctx context.Context, js jetstream.JetStream) (compliance.Layout, error) {
+	for _, name := range []string{"COMPLIANCE_STATUS", "COMPLIANCE_STATUS_0"} {
+		stream, err := js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return compliance.Layout{}, fmt.Errorf("stream %s: %w", name, err)
+		}
+		meta := stream.CachedInfo().Config.Metadata
+		partitions, errP := strconv.Atoi(meta[metaPartitions])
+		buckets, errB := strconv.Atoi(meta[metaBuckets])
+		layout := compliance.Layout{Partitions: partitions, Buckets: buckets}
+		if meta[metaLayout] != layoutVersion || errP != nil || errB != nil || layout.Validate() != nil {
+			return compliance.Layout{}, fmt.Errorf("stream %s was not made by complianced provision of this version: its metadata names no known layout", name)
+		}
+		return layout, nil
+	}
+	return compliance.Layout{}, ErrNotProvisioned
+}
+
+// MaxAge returns the age limit of the streams; 0 where there is none.
+func MaxAge(ctx context.Context, js jetstream.JetStream, layout compliance.Layout) (time.Duration, error) {
+	stream, err := js.Stream(ctx, StreamName(layout, 0))
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", StreamName(layout, 0), err)
+	}
+	return stream.CachedInfo().Config.MaxAge, nil
+}
+
+// Mapping returns the subject mapping that the NATS account needs for several
+// partitions, as a line of a server's configuration; empty for one.
+func Mapping(layout compliance.Layout) string {
+	if layout.Partitions == 1 {
+		return ""
+	}
+	return fmt.Sprintf(`mappings = {"compliance.status.*.*": "compliance.p.{{partition(%d,2)}}.{{wildcard(1)}}.{{wildcard(2)}}"}`, layout.Partitions)
+}
