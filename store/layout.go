@@ -99,3 +99,36 @@ func (r *Redis) SelfTest(ctx context.Context) error {
 	}
 	return nil
 }
+
+// ErrNoLayout says that Redis holds no state.
+var ErrNoLayout = errors.New("redis holds no state of complianced yet; start complianced serve on it first")
+
+// Open returns the store for the layout that Redis holds. The error is
+// [ErrNoLayout] where it holds none.
+func Open(ctx context.Context, options Options) (*Redis, error) {
+	r, err := New(compliance.Layout{Partitions: 1, Buckets: 1}, options)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := r.client.HGetAll(ctx, metaKey).Result()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("redis at %s: %w", r.address, err)
+	case len(fields) == 0:
+		err = ErrNoLayout
+	default:
+		partitions, _ := strconv.Atoi(fields["partitions"])
+		buckets, _ := strconv.Atoi(fields["buckets"])
+		r.layout = compliance.Layout{Partitions: partitions, Buckets: buckets}
+		if err = r.layout.Validate(); err == nil {
+			err = r.checkLayout(fields)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Layout returns the layout that the store works with.
+func (r *Redis) Layout() compliance.Layout { return r.layout }

@@ -133,6 +133,31 @@ func (m *Memory) Lose() {
 	clear(m.buckets)
 }
 
+// Snapshot returns a function that puts back what the store holds now, as a
+// server does that starts from an old copy.
+func (m *Memory) Snapshot() (restore func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	saved := m.copyBuckets(m.buckets)
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.buckets = m.copyBuckets(saved)
+	}
+}
+
+func (m *Memory) copyBuckets(buckets map[compliance.Bucket]*memoryBucket) map[compliance.Bucket]*memoryBucket {
+	twins := map[compliance.Bucket]*memoryBucket{}
+	for n, b := range buckets {
+		twin := &memoryBucket{floor: b.floor, records: map[compliance.Key]*compliance.Record{}, gaps: maps.Clone(b.gaps)}
+		for key, record := range b.records {
+			twin.records[key] = new(*record)
+		}
+		twins[n] = twin
+	}
+	return twins
+}
+
 // Dump returns every key of the bucket's data with its content, as Redis would
 // have it: the hashes of records and the floor apart from its write id.
 func (m *Memory) Dump() map[string]map[string]string {
