@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/complianced/complianced/store"
+)
+
+// connectNATS connects a client. With a logger it waits for a server that is
+// down and logs when the connection comes and goes; without, it fails at once.
+func (c *common) connectNATS(servers, name string, log *slog.Logger, changed func(connected bool)) (*nats.Conn, error) {
+	options := []nats.Option{nats.Name(name), nats.Timeout(clientTimeout)}
+	if c.natsCreds != "" {
+		options = append(options, nats.UserCredentials(c.natsCreds))
+	}
+	if c.natsTLS.ca != "" {
+		options = append(options, nats.RootCAs(c.natsTLS.ca))
+	}
+	if c.natsTLS.cert != "" {
+		options = append(options, nats.ClientCert(c.natsTLS.cert, c.natsTLS.key))
+	}
+	if log != nil {
+		address := withoutPassword(servers)
+		options = append(options,
+			nats.RetryOnFailedConnect(true),
+			nats.MaxReconnects(-1),
+			nats.ConnectHandler(func(*nats.Conn) { changed(true) }),
+			nats.ReconnectHandler(func(*nats.Conn) {
+				changed(true)
+				log.Info("nats is connected again", slog.String("address", address))
+			}),
+			nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+				changed(false)
+				if err == nil {
+					return // Closed by this process.
+				}
+				log.Warn("nats is not connected; trying again", slog.String("address", address), slog.Any("error", err))
+			}),
+			nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+				log.Warn("nats cannot be reached; trying again", slog.String("address", address), slog.Any("error", err))
+			}),
+			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+				log.Warn("nats reports an error", slog.Any("error", err))
+			}),
+		)
+	}
+	nc, err := nats.Connect(servers, options...)
+	if err != nil {
+		return nil, fmt.Errorf("nats at %s: %w", withoutPassword(servers), err)
+	}
+	changed(nc.IsConnected())
+	return nc, nil
+}
+
+// withoutPassword returns addresses fit for a log.
+func withoutPassword(servers string) string {
+	list := strings.Split(servers, ",")
+	for i, text := range list {
+		u, err := url.Parse(strings.TrimSpace(text))
+		switch {
+		case err != nil:
+			list[i] = "(unreadable address)"
+		case u.User != nil:
+			u.User = nil
+			list[i] = u.String()
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+// redisOptions returns how to reach Redis.
+func (c *common) redisOptions(urls []string) (store.Options, error) {
+	options := store.Options{URLs: urls, SentinelMaster: c.redisMaster, Password: os.Getenv(envRedisWord)}
+	if c.redisPassword != "" {
+		text, err := os.ReadFile(c.redisPassword)
+		if err != nil {
+			return options, usagef("--redis-password-file: %w", err)
+		}
+		options.Password = strings.TrimRight(string(text), "\r\n")
+	}
+	config, err := c.redisTLS.config()
+	if err != nil {
+		return options, usagef("--redis-tls: %w", err)
+	}
+	options.TLS = config
+	return options, nil
+}
+
+func (f tlsFiles) config() (*tls.Config, error) {
+	if f == (tlsFiles{}) {
+		return nil, nil //nolint:nilnil // No files, no configuration: the system's roots.
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.ca != "" {
+		pem, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", f.ca)
+		}
+	}
+	if f.cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// find returns the servers that a client command talks to: those of the flags,
+// else those of the serve in the data folder.
+func (c *common) find() (addresses, []string, error) {
+	found := addresses{NATS: c.natsURL}
+	if c.natsURL != "" && len(c.redisURL) > 0 {
+		return found, c.redisURL, nil
+	}
+	dir, err := c.dir()
+	if err != nil {
+		return found, nil, err
+	}
+	told, err := readAddresses(dir)
+	if err != nil {
+		if c.natsURL != "" || len(c.redisURL) > 0 {
+			return found, c.redisURL, nil
+		}
+		return found, nil, err
+	}
+	if found.NATS == "" {
+		found.NATS = told.NATS
+	}
+	if len(c.redisURL) > 0 {
+		return found, c.redisURL, nil
+	}
+	return found, strings.Split(told.Redis, ","), nil
+}
+
+// clientNATS connects a client command to NATS.
+func (c *common) clientNATS(name string) (*nats.Conn, error) {
+	found, _, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	if found.NATS == "" {
+		return nil, usagef("which NATS? set --nats-url")
+	}
+	return c.connectNATS(found.NATS, "complianced "+name, nil, func(bool) {})
+}
+
+// clientStore opens the state for a client command.
+func (c *common) clientStore(ctx context.Context) (*store.Redis, error) {
+	_, urls, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	if len(urls) == 0 {
+		return nil, usagef("which Redis? set --redis-url")
+	}
+	options, err := c.redisOptions(urls)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, options)
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
+	"github.com/complianced/complianced/store"
+)
+
+// Defaults of a deployment.
+const (
+	defaultBuckets = 16
+	defaultMaxAge  = 7 * 24 * time.Hour
+)
+
+func newProvision(c *common) *cobra.Command {
+	p := ingest.Provisioning{}
+	accept := false
+	cmd := &cobra.Command{
+		Use:   "provision",
+		Short: "Create or update the streams and the layout",
+		Long: `Creates the streams in NATS and the layout in Redis, or updates the streams to the given limits.
+The numbers of partitions and buckets are fixed once and for all.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := p.Layout.Validate(); err != nil {
+				return usagef("--partitions %d, --buckets %d: %w", p.Layout.Partitions, p.Layout.Buckets, err)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			defer cancel()
+			nc, err := c.clientNATS("provision")
+			if err != nil {
+				return err
+			}
+			defer nc.Close()
+			js, err := jetstream.New(nc)
+			if err != nil {
+				return err
+			}
+			if accept {
+				return c.acceptGaps(ctx, cmd)
+			}
+			if err := ingest.Provision(ctx, js, p); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "streams: %d of reports, 1 of dead letters\n", p.Layout.Partitions)
+			if mapping := ingest.Mapping(p.Layout); mapping != "" {
+				fmt.Fprintf(cmd.OutOrStdout(), "the NATS account needs this mapping:\n%s\n", mapping)
+			}
+			return c.provisionRedis(ctx, cmd, p.Layout)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&p.Layout.Partitions, "partitions", 1, "number of partitions, each read by one worker")
+	flags.IntVar(&p.Layout.Buckets, "buckets", defaultBuckets, "number of buckets, at most 256; a Redis Cluster wants 256")
+	flags.DurationVar(&p.MaxAge, "max-age", defaultMaxAge, "how long the streams keep reports; 0 is for ever")
+	flags.IntVar(&p.Replicas, "replicas", 1, "replicas of each stream")
+	flags.BoolVar(&accept, "accept-gap", false, "forget the gaps that were noticed: what is lost is lost")
+	return cmd
+}
+
+func (c *common) provisionRedis(ctx context.Context, cmd *cobra.Command, layout compliance.Layout) error {
+	_, urls, err := c.find()
+	if err != nil || len(urls) == 0 {
+		fmt.Fprintln(cmd.OutOrStdout(), "layout: not written, no --redis-url; serve writes it to an empty Redis")
+		return nil
+	}
+	options, err := c.redisOptions(urls)
+	if err != nil {
+		return err
+	}
+	state, err := store.New(layout, options)
+	if err != nil {
+		return err
+	}
+	defer state.Close() //nolint:errcheck // All answers were read.
+	if err := state.EnsureLayout(ctx); err != nil {
+		return err
+	}
+	if err := state.SelfTest(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "layout: %d partitions, %d buckets in redis at %s\n", layout.Partitions, layout.Buckets, state.Address())
+	return nil
+}
+
+// acceptGaps forgets the gaps of every bucket, each in a transaction of its own
+// on top of whatever floor the bucket has.
+func (c *common) acceptGaps(ctx context.Context, cmd *cobra.Command) error {
+	state, err := c.clientStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer state.Close() //nolint:errcheck // All answers were read.
+	var buckets []compliance.Bucket
+	for partition := range state.Layout().Partitions {
+		buckets = append(buckets, state.Layout().BucketsOf(partition)...)
+	}
+	gaps, err := state.Gaps(ctx, buckets)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for i, b := range buckets {
+		if len(gaps[i]) == 0 {
+			continue
+		}
+		if err := acceptGap(ctx, state, b); err != nil {
+			return err
+		}
+		n++
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "gaps forgotten in %d buckets\n", n)
+	return nil
+}
+
+func acceptGap(ctx context.Context, state *store.Redis, b compliance.Bucket) error {
+	for {
+		floors, err := state.Floors(ctx, []compliance.Bucket{b})
+		if err != nil {
+			return err
+		}
+		to := floors[0]
+		to.Write = "accept-" + uuid.NewString()[:8]
+		_, err = state.Apply(ctx, compliance.Transaction{Bucket: b, From: floors[0], To: to, Accept: true})
+		if _, moved := errors.AsType[*compliance.FloorError](err); !moved {
+			return err
+		}
+	}
+}

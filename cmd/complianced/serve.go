@@ -1,0 +1,370 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
+	"github.com/complianced/complianced/internal/embedded"
+	"github.com/complianced/complianced/metrics"
+	"github.com/complianced/complianced/store"
+)
+
+// The roles of a serve.
+const (
+	roleIngest = "ingest"
+	roleState  = "state"
+)
+
+// tombstonesBeyond is how much longer than the stream keeps reports a tombstone
+// is kept by default.
+const tombstonesBeyond = 7 * 24 * time.Hour
+
+// server is one serve: its settings, then what it started.
+type server struct {
+	common        *common
+	roles         []string
+	metricsListen string
+	natsListen    string
+	allow         []string
+	tombstones    time.Duration
+	maxPolicies   int
+	policyNames   map[string]string
+
+	log      *slog.Logger
+	registry *prometheus.Registry
+	pipeline *metrics.Pipeline
+	health   *health
+	nats     *nats.Conn
+	js       jetstream.JetStream
+	store    *store.Redis
+	layout   compliance.Layout
+}
+
+func newServe(c *common) *cobra.Command {
+	s := &server{common: c}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Merge reports and serve the metrics",
+		Long: `Merges the reports of the streams into Redis and serves the counts to Prometheus.
+
+Without --nats-url it runs a NATS server itself, without --redis-url a valkey-server or
+redis-server from PATH, both with their data in --data-dir. Servers that are named are waited
+for, and never provisioned: run complianced provision once.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := c.logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			dir, err := c.dir()
+			if err != nil {
+				return err
+			}
+			return s.run(cmd.Context(), log, dir, false, func(_ context.Context, found addresses) error {
+				log.Info("serving", slog.String("metrics", "http://"+found.Metrics+"/metrics"), slog.String("nats", withoutPassword(found.NATS)))
+				return nil
+			})
+		},
+	}
+	s.add(cmd)
+	return cmd
+}
+
+func (s *server) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&s.roles, "roles", []string{roleIngest, roleState}, "what to run: ingest merges reports, state serves the counts")
+	flags.StringVar(&s.metricsListen, "metrics-listen", "127.0.0.1:8081", "`address` of /metrics, /livez and /readyz")
+	flags.StringVar(&s.natsListen, "nats-listen", "127.0.0.1:4222", "`address` of the embedded NATS")
+	flags.StringSliceVar(&s.allow, "allow-policies", nil, "`patterns` of the policies to take, as policy-* (default all)")
+	flags.DurationVar(&s.tombstones, "tombstones", 0, "how long what is left of a removed record is kept; 0 is the streams' age limit plus 7 days")
+	flags.IntVar(&s.maxPolicies, "max-policies", 2000, "how many policies are labels of metrics; the rest is summed")
+	flags.StringToStringVar(&s.policyNames, "policy-names", nil, "`id=name` of policies, for compliance_policy_info")
+}
+
+func (s *server) validate() error {
+	for _, role := range s.roles {
+		if role != roleIngest && role != roleState {
+			return usagef("--roles: %q is not %s or %s", role, roleIngest, roleState)
+		}
+	}
+	if len(s.roles) == 0 {
+		return usagef("--roles is empty")
+	}
+	if err := compliance.Patterns(s.allow).Validate(); err != nil {
+		return usagef("--allow-policies: %w", err)
+	}
+	if s.tombstones < 0 || s.maxPolicies < 1 {
+		return usagef("--tombstones is at least 0, --max-policies at least 1")
+	}
+	for _, listen := range []string{s.metricsListen, s.natsListen} {
+		if _, _, err := splitListen(listen); err != nil {
+			return usagef("%q is not an address to listen on, as 127.0.0.1:8081: %w", listen, err)
+		}
+	}
+	return nil
+}
+
+func splitListen(listen string) (string, int, error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	return host, int(port), err
+}
+
+// run serves until the context ends. Serving is called, in a goroutine of its
+// own, once reports are merged; its error ends the serve.
+func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh bool,
+	serving func(context.Context, addresses) error,
+) (err error) {
+	if err := s.validate(); err != nil {
+		return err
+	}
+	s.log = log
+	dir, err := lockDir(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.close()) }()
+	if fresh {
+		if err := dir.empty(); err != nil {
+			return err
+		}
+	}
+	s.registry = prometheus.NewRegistry()
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) //nolint:forbidigo // The registry is our own.
+	s.pipeline = metrics.NewPipeline(s.registry, version)
+	s.health = &health{}
+	group, ctx := errgroup.WithContext(ctx)
+	found := addresses{}
+	if found.Metrics, err = s.listen(ctx, group); err != nil {
+		return err
+	}
+	var closers []func()
+	defer func() {
+		for _, closer := range slices.Backward(closers) {
+			closer()
+		}
+	}()
+	redisURLs, err := s.startServers(ctx, group, path, &found, &closers)
+	if err != nil {
+		return err
+	}
+	if err := dir.tell(found); err != nil {
+		return err
+	}
+	options, err := s.common.redisOptions(redisURLs)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error {
+		if err := s.prepare(ctx, options); err != nil {
+			return quiet(ctx, err)
+		}
+		return s.start(ctx, group, found, serving)
+	})
+	err = group.Wait()
+	if s.store != nil {
+		err = errors.Join(err, s.store.Close())
+	}
+	return err
+}
+
+// quiet drops the errors of a context that ended: that is how a serve is stopped.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// startServers starts the servers that were not named, and connects to NATS.
+func (s *server) startServers(ctx context.Context, group *errgroup.Group, path string, found *addresses, closers *[]func()) ([]string, error) {
+	found.NATS = s.common.natsURL
+	if found.NATS == "" {
+		host, port, _ := splitListen(s.natsListen)
+		if port == 0 {
+			port = embedded.FreePort
+		}
+		own, err := embedded.StartNATS(ctx, embedded.NATSOptions{StoreDir: filepath.Join(path, "nats"), Host: host, Port: port, Logger: s.log})
+		if err != nil {
+			return nil, err
+		}
+		*closers = append(*closers, own.Close)
+		found.NATS = own.URL()
+	}
+	urls := s.common.redisURL
+	if len(urls) == 0 {
+		own, err := s.startRedis(ctx, group, path)
+		if err != nil {
+			return nil, err
+		}
+		*closers = append(*closers, func() { _ = own.Close() })
+		urls = []string{own.URL()}
+	}
+	found.Redis = strings.Join(urls, ",")
+	nc, err := s.common.connectNATS(found.NATS, "complianced", s.log, s.pipeline.SetNATSConnected)
+	if err != nil {
+		return nil, err
+	}
+	*closers = append(*closers, nc.Close)
+	s.nats = nc
+	s.js, err = jetstream.New(nc)
+	return urls, err
+}
+
+func (s *server) startRedis(ctx context.Context, group *errgroup.Group, path string) (*embedded.Redis, error) {
+	own, err := embedded.StartRedis(ctx, embedded.RedisOptions{DataDir: path})
+	if err != nil {
+		return nil, err
+	}
+	if own.StandIn() {
+		s.log.Warn("no valkey-server or redis-server is in PATH: a stand-in in this process's memory takes its place. " +
+			"The state is lost when it ends and rebuilt from the stream at the next start; it is slow and not meant for more than a try")
+		return own, nil
+	}
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-own.Done():
+			return fmt.Errorf("the embedded Redis server ended by itself; its log is in %s: %w", path, own.Err())
+		}
+	})
+	return own, nil
+}
+
+// prepare waits until the servers are there and hold the same layout, and shows
+// that Redis does what the transaction needs.
+func (s *server) prepare(ctx context.Context, options store.Options) error {
+	if s.common.natsURL == "" {
+		own := ingest.Provisioning{Layout: compliance.Layout{Partitions: 1, Buckets: defaultBuckets}}
+		if err := s.insist(ctx, "provision the embedded NATS", func(ctx context.Context) error {
+			return ingest.Provision(ctx, s.js, own)
+		}); err != nil {
+			return err
+		}
+	}
+	err := s.insist(ctx, "read the layout of the streams", func(ctx context.Context) (err error) {
+		if s.layout, err = ingest.ReadLayout(ctx, s.js); err != nil {
+			return err
+		}
+		maxAge, err := ingest.MaxAge(ctx, s.js, s.layout)
+		if options.Tombstones = s.tombstones; s.tombstones == 0 && maxAge > 0 {
+			options.Tombstones = maxAge + tombstonesBeyond
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	options.OnRetry = func(err error, wait time.Duration) {
+		s.pipeline.SetRedisConnected(false)
+		s.log.Warn("redis does not answer as it must; trying again", slog.Any("error", err), slog.Duration("wait", wait))
+	}
+	if s.store, err = store.New(s.layout, options); err != nil {
+		return usagef("--redis-url: %w", err)
+	}
+	return s.insist(ctx, "check redis at "+s.store.Address(), func(ctx context.Context) error {
+		if err := s.store.SelfTest(ctx); err != nil {
+			return err
+		}
+		if err := s.store.EnsureLayout(ctx); err != nil {
+			return err
+		}
+		s.pipeline.SetRedisConnected(true)
+		return nil
+	})
+}
+
+// insist tries until it succeeds, the context ends, or the error is one that
+// waiting does not mend.
+func (s *server) insist(ctx context.Context, what string, try func(context.Context) error) error {
+	for {
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+			defer cancel()
+			return try(ctx)
+		}()
+		_, layout := errors.AsType[*store.LayoutError](err)
+		switch {
+		case err == nil:
+			return nil
+		case layout, errors.Is(err, store.ErrNoFence), ctx.Err() != nil:
+			return err
+		}
+		s.log.Warn("not ready; trying again", slog.String("what", what), slog.Any("error", err))
+		wait(ctx, time.Second)
+	}
+}
+
+// start begins to merge and to serve.
+func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, serving func(context.Context, addresses) error) error {
+	state := &stateReader{js: s.js, store: s.store, layout: s.layout}
+	if slices.Contains(s.roles, roleState) {
+		err := s.registry.Register(metrics.NewState(state.read, metrics.StateOptions{
+			MaxPolicies: s.maxPolicies, PolicyNames: s.policyNames,
+		}))
+		if err != nil {
+			return err
+		}
+	}
+	if slices.Contains(s.roles, roleIngest) {
+		for partition := range s.layout.Partitions {
+			loop, err := ingest.NewLoop(
+				ingest.NewJetStream(s.js, ingest.StreamName(s.layout, partition)),
+				watched{s.store, s.pipeline}, ingest.NewPublisher(s.js),
+				ingest.Options{Layout: s.layout, Partition: partition, Allow: s.allow, Logger: s.log, Observer: s.pipeline})
+			if err != nil {
+				return err
+			}
+			group.Go(func() error { return loop.Run(ctx) })
+		}
+	}
+	s.health.set(func(ctx context.Context) error { return errors.Join(s.checkNATS(ctx), s.store.Ping(ctx)) }, state.gaps)
+	return serving(ctx, found)
+}
+
+func (s *server) checkNATS(ctx context.Context) error {
+	if _, err := s.js.Stream(ctx, ingest.StreamName(s.layout, 0)); err != nil {
+		return fmt.Errorf("nats at %s: %w", withoutPassword(s.nats.ConnectedUrl()), err)
+	}
+	return nil
+}
+
+// watched tells the metrics whether Redis answers.
+type watched struct {
+	*store.Redis
+	pipeline *metrics.Pipeline
+}
+
+// Floors is called about once a second.
+func (w watched) Floors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
+	floors, err := w.Redis.Floors(ctx, buckets)
+	w.pipeline.SetRedisConnected(err == nil)
+	return floors, err
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,16 @@
+package publisher
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// backoff returns the pause after the nth attempt, from 1: a random share ("full
+// jitter") of base doubled n-1 times, at most limit.
+func backoff(n int, base, limit time.Duration) time.Duration {
+	bound := base
+	for ; n > 1 && bound < limit; n-- {
+		bound *= 2
+	}
+	return rand.N(min(bound, limit) + 1)
+}

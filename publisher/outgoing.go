@@ -1,0 +1,148 @@
+package publisher
+
+import (
+	"fmt"
+	"net/textproto"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// Outgoing is a report to be sent. Key and Body are all that an agent sets.
+type Outgoing struct {
+	// Key names the record.
+	Key compliance.Key
+	// Body is the patch: one JSON object. It is not changed, and must not be
+	// until the call returns.
+	Body []byte
+	// EventID says which report this is. Defaults to a new UUIDv7.
+	EventID string
+	// EventTime says when the report was made, and decides which report wins. It
+	// is cut to ticks of 100 ns. Defaults to the publisher's clock.
+	EventTime time.Time
+	// NoEventID sends no ce-id where EventID is empty. The id is then that in
+	// Header, else a hash of key and body.
+	NoEventID bool
+	// NoEventTime sends no ce-time where EventTime is zero. The time is then that
+	// in Header, else the body's lastReportedDateTime, else the time of storing.
+	NoEventTime bool
+	// Header are further headers, traceparent or Compliance-Stored for example.
+	// They are sent as they are, but must not hold, in any spelling, a header
+	// that the publisher sets: ce-id and ce-time, unless left out by the two
+	// fields above, and in PublishAndWait Compliance-Reply.
+	Header map[string][]string
+}
+
+// Ack is the proof that a report is accepted: JetStream has stored it.
+type Ack struct {
+	// Stream and Sequence say where.
+	Stream   string
+	Sequence uint64
+	// EventID and EventTime are what the report was sent with, the time cut to
+	// 100 ns and in UTC. They are zero where the publisher set none.
+	EventID   string
+	EventTime time.Time
+	// Attempts is how often the report was sent, from 1. Where it is more than
+	// 1, further copies may be stored.
+	Attempts int
+}
+
+// parcel is a report as every attempt sends it.
+type parcel struct {
+	msg       *nats.Msg
+	eventID   string
+	eventTime time.Time
+}
+
+// pack makes the parcel of a report. reply is the token of PublishAndWait, or
+// empty.
+func (p *Publisher) pack(o Outgoing, reply string) (parcel, error) {
+	if !o.Key.Valid() || p.opts.Device != "" && p.opts.Device != o.Key.Device {
+		return parcel{}, ErrInvalidKey
+	}
+	eventID, err := o.eventID()
+	if err != nil {
+		return parcel{}, err
+	}
+	eventTime, err := p.eventTime(o)
+	if err != nil {
+		return parcel{}, err
+	}
+	header := make(nats.Header, len(o.Header)+3)
+	for name, values := range o.Header {
+		if strings.ContainsAny(strings.Join(values, ""), "\r\n") {
+			return parcel{}, fmt.Errorf("%w: a value with a line break", ErrInvalidHeader)
+		}
+		header[name] = values
+	}
+	for _, h := range []struct{ name, value string }{
+		{compliance.HeaderEventID, eventID},
+		{compliance.HeaderEventTime, formatEventTime(eventTime)},
+		{compliance.HeaderReply, reply},
+	} {
+		if err := set(header, h.name, h.value); err != nil {
+			return parcel{}, err
+		}
+	}
+	return parcel{
+		msg:     &nats.Msg{Subject: o.Key.Subject(), Header: header, Data: o.Body},
+		eventID: eventID, eventTime: eventTime,
+	}, nil
+}
+
+// set adds a header of the publisher, unless its value is empty. Names are read
+// without regard to case, so another spelling could count in its place.
+func set(header nats.Header, name, value string) error {
+	if value == "" {
+		return nil
+	}
+	for other := range header {
+		if strings.EqualFold(other, name) {
+			return fmt.Errorf("%w: the publisher sets %s itself; use the fields of Outgoing", ErrInvalidHeader, name)
+		}
+	}
+	header[name] = []string{value}
+	return nil
+}
+
+func (o *Outgoing) eventID() (string, error) {
+	switch {
+	case !sentAsIs(o.EventID):
+		return "", fmt.Errorf("%w: the event id has a control character, or a space at an end", ErrInvalidHeader)
+	case o.EventID != "" || o.NoEventID:
+		return o.EventID, nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", fmt.Errorf("make event id: %w", err)
+	}
+	return id.String(), nil
+}
+
+// sentAsIs reports whether a header's value arrives as it was sent. NATS takes
+// the spaces at its ends away and puts spaces in place of line breaks.
+func sentAsIs(value string) bool {
+	return textproto.TrimString(value) == value && utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl)
+}
+
+// eventTime returns the report's event time, cut to ticks; zero where it gets none.
+func (p *Publisher) eventTime(o Outgoing) (time.Time, error) {
+	if o.EventTime.IsZero() {
+		if o.NoEventTime {
+			return time.Time{}, nil
+		}
+		ticks, err := p.clock.next()
+		return ticks.Time(), err
+	}
+	ticks, ok := compliance.TicksOf(o.EventTime)
+	if !ok {
+		return time.Time{}, ErrInvalidTime
+	}
+	return ticks.Time(), nil
+}
