@@ -144,10 +144,10 @@ func (b *bodyReader) object() error {
 
 // end checks that nothing follows.
 func (b *bodyReader) end() error {
-	switch _, err := b.ReadToken(); {
-	case err == nil:
+	if b.PeekKind() != jsontext.KindInvalid {
 		return errTrailing
-	case !errors.Is(err, io.EOF):
+	}
+	if _, err := b.ReadToken(); !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil

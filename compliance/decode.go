@@ -143,7 +143,7 @@ func (d *decoding) eventTime(h *headers, storeTime time.Time) {
 		first, err := parseStored(h.stored.value)
 		if err != nil {
 			d.violate(InvalidDateTime, HeaderStored, -1, "the header is not a DateTimeOffset in UTC with nine digits of a second")
-			return
+			first = stored
 		}
 		limit = min(limit, first)
 	}

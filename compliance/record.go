@@ -1,7 +1,6 @@
 package compliance
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -104,11 +103,8 @@ func (r *Record) appendValue(b []byte, p Property, device string) []byte {
 }
 
 func appendQuoted(b []byte, text string) []byte {
-	quoted, err := jsontext.AppendQuote(b, text)
-	if err != nil {
-		// Decode lets no text in that is not UTF-8; a sink whose bytes rotted
-		// must not stop a read.
-		return strconv.AppendQuoteToASCII(b, text)
-	}
+	// Decode lets no text in that is not UTF-8, and a sink whose bytes rotted must
+	// not stop a read: they come out as U+FFFD.
+	quoted, _ := jsontext.AppendQuote(b, text)
 	return quoted
 }

@@ -176,9 +176,9 @@ func (s *JetStream) Next(ctx context.Context) (Batch, error) {
 			return batch, nil
 		}
 		r.bytes.Release(int64(m.size()))
-		if m.err != nil || m.instance != batch.Instance {
+		if m.instance != batch.Instance { // So has an error.
 			s.peeked = &m
-			return batch, nil
+			break
 		}
 		batch.Envelopes = append(batch.Envelopes, m.envelope)
 		bytes += m.size()

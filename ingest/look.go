@@ -27,34 +27,13 @@ func (l *Loop) look(ctx context.Context) error {
 		return err
 	}
 	if cause != "" {
-		l.alarm(ctx, "the stream is not the one that was merged; every bucket is merged again", slog.String("cause", string(cause)))
+		l.options.Logger.LogAttrs(ctx, slog.LevelError, "the stream is not the one that was merged; every bucket is merged again",
+			slog.Int("partition", l.options.Partition), slog.String("stream", info.Stream), slog.String("cause", string(cause)))
 		l.options.Observer.ObserveRewind(string(cause))
-	}
-	first := l.floors == nil
-	if first {
-		l.floors = make([]compliance.Floor, len(l.buckets))
 	}
 	l.stream = info
-	causes := map[Cause]bool{}
-	for i, have := range floors {
-		if cause != "" || !have.Absent() && !isOf(have, info) || l.corrupt[l.buckets[i]] {
-			if err := l.mergeAgain(ctx, i, have); err != nil {
-				return err
-			}
-			if cause == "" && !have.Absent() && !isOf(have, info) {
-				causes[StreamRecreated] = true
-			}
-			continue
-		}
-		if !first {
-			l.compare(i, have, causes)
-		}
-		l.floors[i] = have
-	}
-	for cause := range causes {
-		l.options.Observer.ObserveRewind(string(cause))
-		l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "floors are not the expected ones",
-			slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
+	if err := l.settle(ctx, floors, cause != ""); err != nil {
+		return err
 	}
 	if err := l.passLost(ctx); err != nil {
 		return err
@@ -69,6 +48,37 @@ func (l *Loop) look(ctx context.Context) error {
 		}
 	}
 	l.looked = time.Now()
+	return nil
+}
+
+// settle takes over the floors that are there, each for what it is.
+func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken bool) error {
+	first := l.floors == nil
+	if first {
+		l.floors = make([]compliance.Floor, len(l.buckets))
+	}
+	causes := map[Cause]bool{}
+	for i, have := range floors {
+		foreign := !have.Absent() && !isOf(have, l.stream)
+		if broken || foreign || l.corrupt[l.buckets[i]] {
+			if err := l.mergeAgain(ctx, i, have); err != nil {
+				return err
+			}
+			causes[StreamRecreated] = causes[StreamRecreated] || foreign && !broken
+			continue
+		}
+		if !first {
+			l.compare(i, have, causes)
+		}
+		l.floors[i] = have
+	}
+	for cause, is := range causes {
+		if is {
+			l.options.Observer.ObserveRewind(string(cause))
+			l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "floors are not the expected ones",
+				slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
+		}
+	}
 	return nil
 }
 
@@ -177,7 +187,9 @@ func (l *Loop) passGap(ctx context.Context, first, last uint64) error {
 			gap := compliance.Gap{First: max(first, have.Sequence+1), Last: last, Seen: l.options.Now()}
 			tx.Gaps = []compliance.Gap{gap}
 			if !alarmed {
-				l.alarm(ctx, "the stream has lost reports before they were merged; see the gap with doctor, forget it with provision --accept-gap",
+				l.options.Logger.LogAttrs(ctx, slog.LevelError,
+					"the stream has lost reports before they were merged; forget them with complianced provision --accept-gap",
+					slog.Int("partition", l.options.Partition), slog.String("stream", l.stream.Stream),
 					slog.Uint64("first", gap.First), slog.Uint64("last", gap.Last))
 				alarmed = true
 			}
@@ -196,13 +208,8 @@ func (l *Loop) moveUp(ctx context.Context) error {
 	var txs []transaction
 	for i, b := range l.buckets {
 		if have := l.floors[i]; have.Sequence < l.done.sequence {
-			txs = append(txs, transaction{i, compliance.Transaction{Bucket: b, From: have, To: l.floor(l.done)}})
+			txs = append(txs, transaction{compliance.Transaction{Bucket: b, From: have, To: l.floor(l.done)}, i})
 		}
 	}
 	return l.applyAll(ctx, txs, func(int, []*compliance.Report, []compliance.Effect) {})
-}
-
-func (l *Loop) alarm(ctx context.Context, message string, attrs ...slog.Attr) {
-	attrs = append(attrs, slog.Int("partition", l.options.Partition), slog.String("stream", l.stream.Stream))
-	l.options.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
 }

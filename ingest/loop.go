@@ -152,12 +152,12 @@ func NewLoop(source Source, store Store, outlet Outlet, options Options) (*Loop,
 func (l *Loop) Run(ctx context.Context) error {
 	for failures := 0; ctx.Err() == nil; {
 		err := l.step(ctx)
-		switch {
-		case err == nil:
+		if err == nil {
 			failures = 0
 			continue
-		case ctx.Err() != nil:
-			return nil
+		}
+		if ctx.Err() != nil {
+			break // That is how a loop is stopped.
 		}
 		// Wherever it broke off, the floors say from where to go on.
 		l.lost = true

@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -129,9 +130,7 @@ func (r *rig) messages() map[uint64]compliance.Envelope {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
 	twin := map[uint64]compliance.Envelope{}
-	for n, e := range r.stream.messages {
-		twin[n] = e
-	}
+	maps.Copy(twin, r.stream.messages)
 	return twin
 }
 

@@ -21,8 +21,9 @@ type decoded struct {
 
 // transaction is one of a bucket, with the bucket's place in the loop.
 type transaction struct {
-	index int
 	compliance.Transaction
+
+	index int
 }
 
 // maxReplyAge is how old a report may be for its result to be sent.
@@ -134,9 +135,9 @@ func (l *Loop) merge(ctx context.Context, end position) ([]Reply, error) {
 	var txs []transaction
 	for i, reports := range l.groups {
 		if len(reports) > 0 {
-			txs = append(txs, transaction{i, compliance.Transaction{
+			txs = append(txs, transaction{compliance.Transaction{
 				Bucket: l.buckets[i], From: l.floors[i], To: l.floor(end), Reports: reports,
-			}})
+			}, i})
 		}
 	}
 	var mu sync.Mutex
@@ -200,7 +201,8 @@ func (l *Loop) applyAll(ctx context.Context, txs []transaction, done func(int, [
 	for i, err := range errs {
 		if _, ok := errors.AsType[*compliance.CorruptError](err); ok {
 			l.corrupt[txs[i].Bucket] = true
-			l.alarm(ctx, "a key in the store is corrupt; its bucket is recounted and merged again", slog.Any("error", err))
+			l.options.Logger.LogAttrs(ctx, slog.LevelError, "a key in the store is corrupt; its bucket is recounted and merged again",
+				slog.Int("partition", l.options.Partition), slog.Any("error", err))
 		}
 	}
 	return errors.Join(errs...)

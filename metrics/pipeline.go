@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,7 +44,7 @@ func newCounters[K ~string](with promauto.Factory, name, help, label string, val
 func (c counters[K]) inc(value K) {
 	counter, ok := c.known[value]
 	if !ok {
-		counter = c.vec.WithLabelValues(strings.ToValidUTF8(string(value), "\uFFFD"))
+		counter = c.vec.WithLabelValues(string(value))
 	}
 	counter.Inc()
 }
@@ -106,7 +105,7 @@ func NewPipeline(reg prometheus.Registerer, version string) *Pipeline {
 	with.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info",
 		Help:        "Always 1; the labels say which version of the program runs, built by which Go.",
-		ConstLabels: prometheus.Labels{"version": strings.ToValidUTF8(version, "\uFFFD"), "goversion": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	}).Set(1)
 	return p
 }

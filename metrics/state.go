@@ -6,29 +6,32 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/complianced/complianced/compliance"
 )
 
-// OtherPolicy is the label of the policies that are summed.
+// OtherPolicy is the label of the policies that are summed. A policy may have the
+// same id; it is then one of those summed.
 const OtherPolicy = "__other__"
 
 // Snapshot is the state as it is read at a scrape.
 type Snapshot struct {
-	// Policies are the records by policy and status.
+	// Policies are the numbers of records by policy and status. Policies without a
+	// record are left out.
 	Policies map[string][compliance.NumStatuses]int
-	// Partitions are those that could be read.
+	// Partitions are those that could be read, each once.
 	Partitions []Partition
-	// DeadLetters is nil where it could not be read.
+	// DeadLetters is how many are kept; nil where that could not be read.
 	DeadLetters *uint64
 }
 
 // Partition is the state of a partition.
 type Partition struct {
+	// Number is the partition, from 0.
 	Number int
 	// Lag is nil where it could not be read.
 	Lag *Lag
@@ -39,8 +42,9 @@ type Partition struct {
 
 // Lag is how far the lowest floor of a partition is behind its stream.
 type Lag struct {
+	// Messages are those above the floor.
 	Messages uint64
-	// Age is the age of the first report above the lowest floor; 0 without one.
+	// Age is the age of the first of them; 0 without one.
 	Age time.Duration
 }
 
@@ -49,77 +53,78 @@ type StateOptions struct {
 	// MaxPolicies is how many policies are labels: those with most devices, ties by
 	// id. Defaults to 2,000.
 	MaxPolicies int
-	// PolicyNames are names for compliance_policy_info, by policy. Defaults to none.
+	// PolicyNames are names for policy_info, by policy. Defaults to none.
 	PolicyNames map[string]string
-	// Timeout of a read. Defaults to 5 s.
+	// Timeout is how long a scrape waits for the state; the context of the read ends
+	// with it. Defaults to 5 s.
 	Timeout time.Duration
 }
 
 // state is the collector of the state.
 type state struct {
-	read    func(context.Context) (Snapshot, error)
+	reader  reader
 	options StateOptions
 
-	// reading lets one scrape read at a time.
-	reading sync.Mutex
-
-	up, took, devices, policies, dropped, info   *prometheus.Desc
-	lagMessages, lagSeconds, gapReports, letters *prometheus.Desc
+	up, took, devices, policies, dropped, info       *prometheus.Desc
+	lagMessages, lagSeconds, gapReports, deadLetters *prometheus.Desc
 }
 
-// NewState returns a collector that reads the state at each scrape.
-func NewState(read func(context.Context) (Snapshot, error), options StateOptions) prometheus.Collector {
-	if options.MaxPolicies <= 0 {
-		options.MaxPolicies = 2000
+// NewState returns a collector that reads the state at each scrape. Scrapes that
+// come during a read share it. An error of the read shows as state_up 0; whoever
+// wants its cause known logs it in the read.
+func NewState(read func(ctx context.Context) (Snapshot, error), opts StateOptions) prometheus.Collector {
+	if opts.MaxPolicies <= 0 {
+		opts.MaxPolicies = 2000
 	}
-	if options.Timeout <= 0 {
-		options.Timeout = 5 * time.Second
+	if opts.Timeout <= 0 {
+		opts.Timeout = 5 * time.Second
 	}
+	opts.PolicyNames = maps.Clone(opts.PolicyNames)
+	// A label that is not UTF-8 would fail the whole scrape.
+	maps.DeleteFunc(opts.PolicyNames, func(policy, name string) bool {
+		return !utf8.ValidString(policy) || !utf8.ValidString(name)
+	})
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 	}
 	return &state{
-		read: read, options: options,
+		reader:      reader{read: read, timeout: opts.Timeout},
+		options:     opts,
 		up:          desc("state_up", "Whether the state could be read (1) or not (0)."),
 		took:        desc("state_collect_duration_seconds", "Time that reading the state took."),
 		devices:     desc("policy_devices", "Devices by policy and compliance status.", "policy", "status"),
 		policies:    desc("policies", "Policies that have records."),
 		dropped:     desc("policy_series_dropped", "Policies that are summed in policy=\"__other__\"."),
-		info:        desc("policy_info", "The name of a policy.", "policy", "name"),
+		info:        desc("policy_info", "Always 1; the labels give a policy's name.", "policy", "name"),
 		lagMessages: desc("stream_lag_messages", "Reports of a partition above its lowest floor.", "partition"),
 		lagSeconds:  desc("stream_lag_seconds", "Age of the first report of a partition above its lowest floor.", "partition"),
-		gapReports:  desc("stream_gap_reports", "Reports that the stream of a partition lost before they were merged.", "partition"),
-		letters:     desc("dead_letters", "Dead letters that are kept."),
+		gapReports:  desc("stream_gap_reports", "Reports that the stream of a partition lost before they were merged, and that nobody accepted as lost.", "partition"),
+		deadLetters: desc("dead_letters", "Dead letters that are kept."),
 	}
 }
 
 // Describe implements prometheus.Collector.
-func (s *state) Describe(descs chan<- *prometheus.Desc) {
+func (s *state) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		s.up, s.took, s.devices, s.policies, s.dropped, s.info, s.lagMessages, s.lagSeconds, s.gapReports, s.letters,
+		s.up, s.took, s.devices, s.policies, s.dropped, s.info, s.lagMessages, s.lagSeconds, s.gapReports, s.deadLetters,
 	} {
-		descs <- desc
+		out <- desc
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (s *state) Collect(out chan<- prometheus.Metric) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), s.options.Timeout)
-	defer cancel()
-	began := time.Now()
-	snapshot, err := s.read(ctx)
-	gauge(out, s.took, time.Since(began).Seconds())
-	for policy, name := range s.options.PolicyNames {
-		gauge(out, s.info, 1, policy, name)
-	}
+	snapshot, took, err := s.reader.snapshot(context.Background())
+	gauge(out, s.took, took.Seconds())
 	if err != nil {
 		gauge(out, s.up, 0)
 		return
 	}
 	gauge(out, s.up, 1)
 	s.collectPolicies(out, snapshot.Policies)
+	for policy, name := range s.options.PolicyNames {
+		gauge(out, s.info, 1, policy, name)
+	}
 	for _, p := range snapshot.Partitions {
 		partition := strconv.Itoa(p.Number)
 		gauge(out, s.gapReports, float64(p.GapReports), partition)
@@ -129,19 +134,13 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	if snapshot.DeadLetters != nil {
-		gauge(out, s.letters, float64(*snapshot.DeadLetters))
+		gauge(out, s.deadLetters, float64(*snapshot.DeadLetters))
 	}
 }
 
 func (s *state) collectPolicies(out chan<- prometheus.Metric, policies map[string][compliance.NumStatuses]int) {
-	shown := slices.SortedFunc(maps.Keys(policies), func(a, b string) int {
-		if c := cmp.Compare(total(policies[b]), total(policies[a])); c != 0 {
-			return c
-		}
-		return cmp.Compare(a, b)
-	})
-	rest := shown[min(len(shown), s.options.MaxPolicies):]
-	for _, policy := range shown[:len(shown)-len(rest)] {
+	shown, rest := s.divide(policies)
+	for _, policy := range shown {
 		s.collectPolicy(out, policy, policies[policy])
 	}
 	if len(rest) > 0 {
@@ -157,18 +156,30 @@ func (s *state) collectPolicies(out chan<- prometheus.Metric, policies map[strin
 	gauge(out, s.dropped, float64(len(rest)))
 }
 
-func (s *state) collectPolicy(out chan<- prometheus.Metric, policy string, of [compliance.NumStatuses]int) {
-	for status, n := range of {
-		gauge(out, s.devices, float64(n), policy, compliance.Status(status).String())
+// divide parts the policies into those that are labels and those that are summed.
+func (s *state) divide(policies map[string][compliance.NumStatuses]int) (shown, rest []string) {
+	totals := make(map[string]int, len(policies))
+	for policy, byStatus := range policies {
+		// Neither can be a label beside the sum, and either would fail the scrape.
+		if policy == OtherPolicy || !utf8.ValidString(policy) {
+			rest = append(rest, policy)
+			continue
+		}
+		for _, n := range byStatus {
+			totals[policy] += n
+		}
 	}
+	shown = slices.SortedFunc(maps.Keys(totals), func(a, b string) int {
+		return cmp.Or(cmp.Compare(totals[b], totals[a]), cmp.Compare(a, b))
+	})
+	n := min(len(shown), s.options.MaxPolicies)
+	return shown[:n], append(rest, shown[n:]...)
 }
 
-func total(of [compliance.NumStatuses]int) int {
-	n := 0
-	for _, k := range of {
-		n += k
+func (s *state) collectPolicy(out chan<- prometheus.Metric, policy string, byStatus [compliance.NumStatuses]int) {
+	for status, n := range byStatus {
+		gauge(out, s.devices, float64(n), policy, compliance.Status(status).String())
 	}
-	return n
 }
 
 func gauge(out chan<- prometheus.Metric, desc *prometheus.Desc, value float64, labels ...string) {

@@ -23,8 +23,8 @@ var (
 	// ErrInvalidTime says that the event time, given or of the clock, lies
 	// outside the years 1 to 9999 in UTC. Nothing was sent.
 	ErrInvalidTime = errors.New("the event time lies outside the years 1 to 9999 in UTC")
-	// ErrTooLarge says that body and headers are more than the server
-	// (max_payload) or the stream (maximum message size) takes.
+	// ErrTooLarge says that body and headers are more than MaxReport, or than the
+	// server (max_payload) or the stream (maximum message size) takes.
 	ErrTooLarge = errors.New("the report is larger than the server or the stream takes; at most 16 KiB is ever applied")
 	// ErrNotAllowed says that the server refused the credentials, or the right
 	// to publish to the report's subject or to subscribe to the inbox that

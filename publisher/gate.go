@@ -26,6 +26,16 @@ func (g *gate) enter() bool {
 
 func (g *gate) leave() { g.inside.Done() }
 
+// isClosing reports whether close has been called.
+func (g *gate) isClosing() bool {
+	select {
+	case <-g.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // close may be called more than once; each call waits.
 func (g *gate) close() {
 	g.mu.Lock()

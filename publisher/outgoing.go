@@ -14,6 +14,10 @@ import (
 	"github.com/complianced/complianced/compliance"
 )
 
+// MaxReport is how many bytes of body and headers the streams of reports take.
+// Of a body, at most 16 KiB is ever applied: a larger one becomes a dead letter.
+const MaxReport = 64 << 10
+
 // Outgoing is a report to be sent. Key and Body are all that an agent sets.
 type Outgoing struct {
 	// Key names the record.
@@ -90,11 +94,15 @@ func (p *Publisher) pack(o Outgoing, reply string) (parcel, error) {
 			return parcel{}, err
 		}
 	}
-	return parcel{
-		msg:     &nats.Msg{Subject: o.Key.Subject(), Header: header, Data: o.Body},
-		eventID: eventID, eventTime: eventTime,
-	}, nil
+	msg := &nats.Msg{Subject: o.Key.Subject(), Header: header, Data: o.Body}
+	if size(msg) > MaxReport {
+		return parcel{}, ErrTooLarge
+	}
+	return parcel{msg: msg, eventID: eventID, eventTime: eventTime}, nil
 }
+
+// size returns the bytes that a server counts: body and headers.
+func size(msg *nats.Msg) int { return msg.Size() - len(msg.Subject) }
 
 // set adds a header of the publisher, unless its value is empty. Names are read
 // without regard to case, so another spelling could count in its place.

@@ -62,12 +62,13 @@ func (p *Publisher) pause(ctx context.Context, n int) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return ctx.Err()
 	case <-ctx.Done():
-		return ctx.Err()
 	case <-p.gate.closing:
+	}
+	if p.gate.isClosing() {
 		return ErrClosed
 	}
+	return ctx.Err()
 }
 
 // attempt sends the report once and waits for its PubAck.
@@ -77,7 +78,7 @@ func (p *Publisher) attempt(ctx context.Context, msg *nats.Msg) (*jetstream.PubA
 	if err := p.connected(ctx); err != nil {
 		return nil, err
 	}
-	if int64(msg.Size()-len(msg.Subject)) > p.nc.MaxPayload() {
+	if int64(size(msg)) > p.nc.MaxPayload() {
 		return nil, ErrTooLarge
 	}
 	before := p.nc.LastError()

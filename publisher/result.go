@@ -125,6 +125,9 @@ func (r *results) subscribe() error {
 	}
 	ended := make(chan struct{})
 	sub.SetClosedHandler(func(string) { close(ended) })
+	if !sub.IsValid() { // The connection was closed meanwhile, perhaps too early for the handler.
+		return nats.ErrConnectionClosed
+	}
 	r.sub, r.ended = sub, ended
 	return nil
 }

@@ -87,7 +87,7 @@ func (s *server) show(ctx context.Context, w io.Writer, log *slog.Logger, l *loa
 		for wait(ctx, time.Second); ctx.Err() == nil; wait(ctx, every) {
 			counts, err := s.store.Counts(ctx)
 			if err != nil {
-				log.Warn("the counts cannot be read", slog.Any("error", err))
+				log.WarnContext(ctx, "the counts cannot be read", slog.Any("error", err))
 				continue
 			}
 			if terminal && lines > 0 {

@@ -15,6 +15,10 @@ import (
 	"github.com/complianced/complianced/publisher"
 )
 
+// maxStdin is how much of standard input is read, in bytes: more than any stream
+// takes.
+const maxStdin = 1 << 20
+
 // publishing are the flags of publish.
 type publishing struct {
 	status  string
@@ -78,7 +82,7 @@ func newPublish(c *common) *cobra.Command {
 }
 
 func (p *publishing) report(key compliance.Key, stdin io.Reader) (publisher.Outgoing, error) {
-	report := publisher.Outgoing{Key: key, EventID: p.id, NoTime: p.noTime}
+	report := publisher.Outgoing{Key: key, EventID: p.id, NoEventTime: p.noTime}
 	if _, err := p.out.json(); err != nil {
 		return report, err
 	}
@@ -97,7 +101,7 @@ func (p *publishing) report(key compliance.Key, stdin io.Reader) (publisher.Outg
 	if file, ok := stdin.(*os.File); ok && isTerminal(file) {
 		return report, usagef("no report: give a JSON body on standard input, or --status")
 	}
-	body, err := io.ReadAll(io.LimitReader(stdin, publisher.MaxReport+1))
+	body, err := io.ReadAll(io.LimitReader(stdin, maxStdin+1))
 	if err != nil {
 		return report, fmt.Errorf("read the body: %w", err)
 	}

@@ -78,8 +78,8 @@ for, and never provisioned: run complianced provision once.`,
 			if err != nil {
 				return err
 			}
-			return s.run(cmd.Context(), log, dir, false, func(_ context.Context, found addresses) error {
-				log.Info("serving", slog.String("metrics", "http://"+found.Metrics+"/metrics"), slog.String("nats", withoutPassword(found.NATS)))
+			return s.run(cmd.Context(), log, dir, false, func(ctx context.Context, found addresses) error {
+				log.InfoContext(ctx, "serving", slog.String("metrics", "http://"+found.Metrics+"/metrics"), slog.String("nats", withoutPassword(found.NATS)))
 				return nil
 			})
 		},
@@ -151,7 +151,7 @@ func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh b
 		}
 	}
 	s.registry = prometheus.NewRegistry()
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) //nolint:forbidigo // The registry is our own.
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.pipeline = metrics.NewPipeline(s.registry, version)
 	s.health = &health{}
 	group, ctx := errgroup.WithContext(ctx)
@@ -191,10 +191,12 @@ func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh b
 
 // quiet drops the errors of a context that ended: that is how a serve is stopped.
 func quiet(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 // startServers starts the servers that were not named, and connects to NATS.
@@ -238,7 +240,7 @@ func (s *server) startRedis(ctx context.Context, group *errgroup.Group, path str
 		return nil, err
 	}
 	if own.StandIn() {
-		s.log.Warn("no valkey-server or redis-server is in PATH: a stand-in in this process's memory takes its place. " +
+		s.log.WarnContext(ctx, "no valkey-server or redis-server is in PATH: a stand-in in this process's memory takes its place. "+
 			"The state is lost when it ends and rebuilt from the stream at the next start; it is slow and not meant for more than a try")
 		return own, nil
 	}
@@ -279,7 +281,7 @@ func (s *server) prepare(ctx context.Context, options store.Options) error {
 	}
 	options.OnRetry = func(err error, wait time.Duration) {
 		s.pipeline.SetRedisConnected(false)
-		s.log.Warn("redis does not answer as it must; trying again", slog.Any("error", err), slog.Duration("wait", wait))
+		s.log.WarnContext(ctx, "redis does not answer as it must; trying again", slog.Any("error", err), slog.Duration("wait", wait))
 	}
 	if s.store, err = store.New(s.layout, options); err != nil {
 		return usagef("--redis-url: %w", err)
@@ -312,7 +314,7 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 		case layout, errors.Is(err, store.ErrNoFence), ctx.Err() != nil:
 			return err
 		}
-		s.log.Warn("not ready; trying again", slog.String("what", what), slog.Any("error", err))
+		s.log.WarnContext(ctx, "not ready; trying again", slog.String("what", what), slog.Any("error", err))
 		wait(ctx, time.Second)
 	}
 }

@@ -81,7 +81,8 @@ func (l *load) run(ctx context.Context, nc *nats.Conn) (int, error) {
 		defer cancel()
 		ctx = timed
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending))
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending),
+		jetstream.WithPublishAsyncTimeout(clientTimeout))
 	if err != nil {
 		return 0, err
 	}
@@ -123,8 +124,6 @@ func count(pending <-chan jetstream.PubAckFuture) result {
 			r.accepted++
 		case err := <-future.Err():
 			r.err = fmt.Errorf("a report was not accepted: %w; is the stream there? see complianced provision", err)
-		case <-time.After(clientTimeout): //nolint:forbidigo // The futures outlive the context.
-			r.err = errors.New("a report was not acknowledged in time")
 		}
 	}
 	return r

@@ -94,8 +94,10 @@ func (f *Fleet) full(device, policy int, now time.Time) Report {
 }
 
 func (f *Fleet) bad(device, policy int, now time.Time) Report {
-	bodies := []string{`{"status":"Compliant"}`, `{"status":4}`, `{"state":"compliant"}`, `{"platform":1.5}`, `{"status":`,
-		`{"lastReportedDateTime":"2026-01-01 00:00"}`}
+	bodies := []string{
+		`{"status":"Compliant"}`, `{"status":4}`, `{"state":"compliant"}`, `{"platform":1.5}`, `{"status":`,
+		`{"lastReportedDateTime":"2026-01-01 00:00"}`,
+	}
 	return f.report(device, policy, now, bodies[f.random.IntN(len(bodies))])
 }
 

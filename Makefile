@@ -1,0 +1,44 @@
+# Every target is for a fresh checkout with Go and nothing else; `make deps` adds the one server that the tests need.
+
+GO      ?= go
+ARGS    ?=
+COUNT   ?= 10
+TIMEOUT ?= 10m
+TOOL    := $(GO) tool -modfile=internal/tools/go.mod
+VERSION := $(or $(shell git describe --always --dirty --tags 2>/dev/null),unknown)
+
+# The race detector needs cgo and a C compiler.
+CC_NAME := $(firstword $(shell $(GO) env CC))
+RACE    := $(if $(and $(filter 1,$(shell $(GO) env CGO_ENABLED)),$(shell command -v $(CC_NAME) 2>/dev/null)),-race)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint bench deps
+
+## help: print this list
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-8s %s\n", $$1, $$2 }'
+
+## demo: run everything on this machine with a simulated fleet; flags in ARGS="--devices 1000"
+demo: build
+	exec bin/complianced demo $(ARGS)
+
+## build: make bin/complianced, one static binary
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/complianced ./cmd/complianced
+
+## test: vet and run all tests, with the race detector where there is a C compiler
+test: deps
+	$(GO) vet ./...
+	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+
+## lint: check the house rules in .golangci.yml
+lint:
+	$(TOOL) golangci-lint run
+
+## bench: run all benchmarks COUNT times; compare two saved outputs with go tool -modfile=internal/tools/go.mod benchstat
+bench: deps
+	@$(GO) test -run '^$$' -bench . -benchmem -count=$(COUNT) ./...
+
+## deps: install redis-server, which the tests need, unless it or valkey-server is there
+deps:
+	@scripts/deps.sh

@@ -1,0 +1,366 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/internal/fleet"
+	"github.com/complianced/complianced/store"
+)
+
+const documented = `{
+  "@odata.type": "#microsoft.graph.deviceComplianceDeviceStatus",
+  "deviceDisplayName": "Device Display Name value",
+  "userName": "User Name value",
+  "deviceModel": "Device Model value",
+  "platform": 8,
+  "complianceGracePeriodExpirationDateTime": "2017-01-01T00:02:41.4369203+03:00",
+  "status": "nonCompliant",
+  "lastReportedDateTime": "2017-01-01T00:00:59.8078557+03:00",
+  "userPrincipalName": "User Principal Name value"
+}`
+
+const documentedDevice = "a72b2760-2760-a72b-6027-2ba760272ba7"
+
+func TestTheDocumentedExampleComesBack(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	for _, body := range []string{documented, strings.Replace(documented, "nonCompliant", "String", 1)} {
+		if _, err := js.Publish(t.Context(), "compliance.status.policy."+documentedDevice, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settled()
+	want := `{"@odata.type":"#microsoft.graph.deviceComplianceDeviceStatus","id":"a72b2760-2760-a72b-6027-2ba760272ba7",` +
+		`"deviceDisplayName":"Device Display Name value","userName":"User Name value","deviceModel":"Device Model value",` +
+		`"platform":8,"complianceGracePeriodExpirationDateTime":"2017-01-01T00:02:41.4369203+03:00","status":"nonCompliant",` +
+		`"lastReportedDateTime":"2017-01-01T00:00:59.8078557+03:00","userPrincipalName":"User Principal Name value"}` + "\n"
+	if diff := cmp.Diff(want, s.run("", "get", "policy", documentedDevice, "-o", "json")); diff != "" {
+		t.Error(diff)
+	}
+	dead, err := js.Stream(t.Context(), "COMPLIANCE_DEAD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	letter, err := dead.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"Compliance-Code": "invalidStatus", "Compliance-Property": "status", "Compliance-Stream": "COMPLIANCE_STATUS",
+		"Compliance-Sequence": "2", "Compliance-Subject": "compliance.status.policy." + documentedDevice,
+	} {
+		if have := letter.Header.Get(name); have != want {
+			t.Errorf("%s: want %q, have %q", name, want, have)
+		}
+	}
+	if !strings.HasPrefix(letter.Subject, "compliance.dead.invalidStatus.COMPLIANCE_STATUS.2.") {
+		t.Errorf("subject %s", letter.Subject)
+	}
+	if n := dead.CachedInfo().State.Msgs; n != 1 {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+// state reads every record, and checks the counts against them.
+func (s *serving) state() map[string]string {
+	s.Helper()
+	db, err := store.Open(s.Context(), store.Options{URLs: []string{s.Redis}})
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer db.Close()
+	raw := s.redis()
+	state, counts := map[string]string{}, map[string]int{}
+	scan := raw.Scan(s.Context(), 0, "cs:{*}:*", 1000).Iterator()
+	for scan.Next(s.Context()) {
+		policy, device, _ := strings.Cut(scan.Val()[len("cs:{00}:"):], ":")
+		if strings.HasPrefix(policy, "|") {
+			continue
+		}
+		record, err := db.Get(s.Context(), compliance.Key{Policy: policy, Device: device})
+		if err != nil {
+			s.Fatal(err)
+		}
+		if record.Exists() {
+			state[policy+"."+device] = string(record.JSON(device))
+			counts[policy+" "+record.Status().String()]++
+		}
+	}
+	if err := scan.Err(); err != nil {
+		s.Fatal(err)
+	}
+	have := map[string]int{}
+	totals, err := db.Counts(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	for policy, of := range totals {
+		for status, n := range of {
+			if n != 0 {
+				have[policy+" "+compliance.Status(status).String()] = n
+			}
+		}
+	}
+	if diff := cmp.Diff(counts, have); diff != "" {
+		s.Errorf("the counts are not a recount (-recount +counts):\n%s", diff)
+	}
+	return state
+}
+
+func (s *serving) redis() *redis.Client {
+	s.Helper()
+	options, err := redis.ParseURL(s.Redis)
+	if err != nil {
+		s.Fatal(err)
+	}
+	raw := redis.NewClient(options)
+	s.Cleanup(func() { _ = raw.Close() })
+	return raw
+}
+
+func TestStateEqualsTheStreamAfterKillAndFlushUnderLoad(t *testing.T) {
+	s := serve(t)
+	simulate := exec.CommandContext(t.Context(), binary, "--data-dir", s.dir, "simulate",
+		"--devices", "500", "--rate", "2000", "--duration", "6s", "--bad", "0.05")
+	simulate.Stderr = os.Stderr
+	if err := simulate.Start(); err != nil {
+		t.Fatal(err)
+	}
+	grown := func(by uint64) {
+		t.Helper()
+		_, js := s.client()
+		first := uint64(0)
+		eventually(t, "reports", func() bool {
+			stream, err := js.Stream(t.Context(), "COMPLIANCE_STATUS")
+			if err != nil {
+				return false
+			}
+			last := stream.CachedInfo().State.LastSeq
+			if first == 0 {
+				first = last
+			}
+			return last >= first+by
+		})
+	}
+	grown(2000)
+	if err := s.redis().FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	grown(2000)
+	_, metrics := s.get("/metrics")
+	if strings.Contains(metrics, `compliance_rewinds_total{cause="store_empty"} 0`) {
+		t.Error("the flush was not noticed")
+	}
+	// The embedded NATS goes with the process; simulate loses what was under way
+	// and says so, which is not what this test is about.
+	s.kill()
+	_ = simulate.Wait()
+	s.start()
+	out := s.run("", "simulate", "--devices", "500", "--rate", "2000", "--duration", "2s", "--seed", "7", "--bad", "0.05")
+	if strings.HasPrefix(out, "0 ") {
+		t.Fatal(out)
+	}
+	s.settled()
+	messages := s.messages()
+	want := recompute(messages)
+	if len(want) < 500 || len(messages) < 6000 {
+		t.Fatalf("only %d records of %d reports: too few to show anything", len(want), len(messages))
+	}
+	if diff := cmp.Diff(want, s.state()); diff != "" {
+		t.Errorf("the state is not that of the stream (-want +have):\n%s", diff)
+	}
+}
+
+func TestAnyOrderGivesTheSameState(t *testing.T) {
+	devices := fleet.New(fleet.Options{Devices: 60, Policies: 2, Seed: 3, Partial: .4, Duplicates: .1, Late: .3, Bad: .05})
+	began := time.Now().Add(-time.Hour)
+	var reports []fleet.Report
+	for n := range 3000 {
+		report := devices.Next(began.Add(time.Duration(n) * 10 * time.Millisecond))
+		if n%40 == 7 {
+			report.Body = []byte(`{"@removed":{"reason":"deleted"}}`)
+		}
+		reports = append(reports, report)
+	}
+	var states []map[string]string
+	var series []string
+	for order := range 3 {
+		shuffled := append(append([]fleet.Report{}, reports...), reports[:300]...)
+		random := rand.New(rand.NewPCG(uint64(order), 9))
+		if order > 0 {
+			random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		}
+		s := serve(t)
+		nc, js := s.client()
+		for _, report := range shuffled {
+			m := nats.NewMsg(report.Key.Subject())
+			m.Header.Set("ce-id", report.EventID)
+			m.Header.Set("ce-time", report.Time.UTC().Format(time.RFC3339Nano))
+			m.Data = report.Body
+			if _, err := js.PublishMsgAsync(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-js.PublishAsyncComplete()
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		s.settled()
+		states, series = append(states, s.state()), append(series, s.devices())
+		if diff := cmp.Diff(recompute(s.messages()), states[order]); diff != "" {
+			t.Fatalf("order %d is not what the oracle says (-want +have):\n%s", order, diff)
+		}
+		for ids, want := range states[order] {
+			policy, device, _ := strings.Cut(ids, ".")
+			if have := s.run("", "get", policy, device, "-o", "json"); have != want+"\n" {
+				t.Fatalf("get says %s, the state is %s", have, want)
+			}
+			break // The command reads what state reads; once shows it.
+		}
+		s.stop()
+	}
+	for order := 1; order < 3; order++ {
+		if diff := cmp.Diff(states[0], states[order]); diff != "" {
+			t.Errorf("order %d gives another state:\n%s", order, diff)
+		}
+		if diff := cmp.Diff(series[0], series[order]); diff != "" {
+			t.Errorf("order %d gives other metrics:\n%s", order, diff)
+		}
+	}
+}
+
+func TestPublishTellsWhatBecameOfTheReport(t *testing.T) {
+	s := serve(t)
+	s.run(`{"status":"nonCompliant","userName":null}`, "publish", "p", "d")
+	s.settled()
+	out := s.run(`{"status":"compliant"}`, "publish", "p", "d", "--wait", "-o", "json")
+	var result struct {
+		Outcome string `json:"outcome"`
+		Record  struct {
+			Status string `json:"status"`
+		} `json:"record"`
+	}
+	if err := json.Unmarshal([]byte(out), &result); err != nil || result.Outcome != "applied" || result.Record.Status != "compliant" {
+		t.Errorf("%v: %s", err, out)
+	}
+	out, stderr, status := command(t, `{"status":"compliance","x":1}`, "--data-dir", s.dir, "publish", "p", "d", "--wait")
+	if status != 1 || !strings.Contains(out, "invalidStatus") || !strings.Contains(out, "unknownProperty") || !strings.Contains(stderr, "dead letter") {
+		t.Errorf("status %d: %s %s", status, out, stderr)
+	}
+	if out := s.run("", "summary"); !strings.Contains(out, "DEVICES") {
+		t.Error(out)
+	}
+	if code, body := s.get("/livez"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("/livez: %d %s", code, body)
+	}
+}
+
+func TestWrongUseIsOneClearLineAndStatusTwo(t *testing.T) {
+	config := t.TempDir() + "/config.yaml"
+	if err := os.WriteFile(config, []byte("metrics-listn: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		say  string
+	}{
+		{[]string{"serve", "--no-such-flag"}, "unknown flag"},
+		{[]string{"serve", "--roles", "api"}, "--roles"},
+		{[]string{"serve", "--allow-policies", "["}, "--allow-policies"},
+		{[]string{"serve", "--metrics-listen", "nowhere"}, "nowhere"},
+		{[]string{"serve", "--log-format", "xml"}, "--log-format"},
+		{[]string{"serve", "--config", config}, "metrics-listn"},
+		{[]string{"serve", "--redis-url", "redis://:secret@127.0.0.1:1"}, "--redis-url holds a password"},
+		{[]string{"get", "policy"}, "accepts 2 arg(s)"},
+		{[]string{"get", "policy", "a.b"}, "ids"},
+		{[]string{"provision", "--partitions", "3", "--buckets", "16"}, "--partitions"},
+		{[]string{"simulate", "--bad", "2"}, "share"},
+		{[]string{"demo", "--nats-url", "nats://127.0.0.1:1"}, "demo runs its own servers"},
+	} {
+		_, stderr, status := command(t, "", c.args...)
+		if status != 2 || !strings.Contains(stderr, c.say) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "secret") {
+			t.Errorf("%v: status %d, %q", c.args, status, stderr)
+		}
+	}
+}
+
+func TestAClientWithoutServersSaysWhatToDo(t *testing.T) {
+	for _, args := range [][]string{{"summary"}, {"publish", "p", "d", "--status", "compliant"}} {
+		_, stderr, status := command(t, "", args...)
+		if status != 1 || !strings.Contains(stderr, "--nats-url") {
+			t.Errorf("%v: status %d, %q", args, status, stderr)
+		}
+	}
+}
+
+func TestServeWaitsForServersThatAreDown(t *testing.T) {
+	dir, metrics := t.TempDir(), freeAddress(t)
+	log, err := os.Create(dir + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(binary, "serve", "--data-dir", dir+"/data", "--metrics-listen", metrics,
+		"--nats-url", "nats://"+freeAddress(t), "--redis-url", "redis://"+freeAddress(t))
+	cmd.Env = append(os.Environ(), "COMPLIANCED_REDIS_PASSWORD=hush")
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &serving{T: t, cmd: cmd, Metrics: metrics}
+	t.Cleanup(s.stop)
+	eventually(t, "a log line with the address", func() bool {
+		text, err := os.ReadFile(log.Name())
+		return err == nil && strings.Contains(string(text), "nats://127.0.0.1:") && strings.Contains(string(text), "trying again")
+	})
+	if code, body := s.get("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	if code, _ := s.get("/livez"); code != http.StatusOK {
+		t.Errorf("/livez: %d", code)
+	}
+	text, err := os.ReadFile(log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "hush") {
+		t.Error("the log holds the password")
+	}
+}
+
+func TestASecondServeOnOneFolderIsRefused(t *testing.T) {
+	s := serve(t)
+	_, stderr, status := command(t, "", "serve", "--data-dir", s.dir, "--metrics-listen", freeAddress(t))
+	if status != 1 || !strings.Contains(stderr, "another complianced runs") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+func TestDemoServesCountsWithinSeconds(t *testing.T) {
+	metrics := freeAddress(t)
+	cmd := exec.Command(binary, "demo", "--data-dir", t.TempDir(), "--metrics-listen", metrics, "--nats-listen", freeAddress(t))
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &serving{T: t, cmd: cmd, Metrics: metrics}
+	eventually(t, "counts", func() bool { return s.devices() != "" })
+	s.stop()
+	if want := fmt.Sprintf("http://%s/metrics", metrics); !strings.Contains(out.String(), want) {
+		t.Errorf("demo does not say where to look: %s", out.String())
+	}
+}

@@ -1,0 +1,224 @@
+package publisher_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/publisher"
+)
+
+func TestConnectDoesNotNeedTheServer(t *testing.T) {
+	s := startServer(t)
+	s.stream(t)
+	s.stop()
+	connected := make(chan struct{})
+	o := quick
+	o.NATS = []nats.Option{nats.ConnectHandler(func(*nats.Conn) { close(connected) })}
+	p := connect(t, s.ClientURL(), o)
+	done := start(func() (publisher.Ack, error) { return p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}) })
+	s.start(t)
+	if got := <-done; got.err != nil || got.value.Sequence != 1 {
+		t.Errorf("got %+v", got)
+	}
+	<-connected
+}
+
+func TestConnectNamesTheConnection(t *testing.T) {
+	s := startServer(t)
+	for want, o := range map[string]publisher.Options{
+		"complianced publisher": {}, "agent 7": {Name: "agent 7"}, "last": {Name: "first", NATS: []nats.Option{nats.Name("last")}},
+	} {
+		connect(t, s.ClientURL(), o)
+		found := false
+		connz, err := s.Connz(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, conn := range connz.Conns {
+			found = found || conn.Name == want
+		}
+		if !found {
+			t.Errorf("no connection named %q", want)
+		}
+	}
+}
+
+func TestConnectRefusesWhatIsWrong(t *testing.T) {
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx context.Context
+		url string
+		o   publisher.Options
+	}{
+		"a finished context":                   {done, "nats://127.0.0.1:1", publisher.Options{}},
+		"no URL":                               {t.Context(), "", publisher.Options{}},
+		"a URL without a host":                 {t.Context(), "nats://user:secret@", publisher.Options{}},
+		"a password with a number sign":        {t.Context(), "nats://user:se#cret@host", publisher.Options{}},
+		"a password of digits with one":        {t.Context(), "nats://user:12#secret@host", publisher.Options{}},
+		"a password with a slash":              {t.Context(), "nats://user:1/secret@host", publisher.Options{}},
+		"a password with a question mark":      {t.Context(), "nats://user:1?secret@host", publisher.Options{}},
+		"a password with a percent sign":       {t.Context(), "nats://user:secret%@host", publisher.Options{}},
+		"a bad URL after a good one":           {t.Context(), "127.0.0.1:1, nats://user:secret@ho st", publisher.Options{}},
+		"an option that NATS refuses":          {t.Context(), "nats://user:secret@127.0.0.1:1", publisher.Options{NATS: []nats.Option{nats.RootCAs("/none")}}},
+		"a negative number of attempts":        {t.Context(), "nats://user:secret@127.0.0.1:1", publisher.Options{MaxAttempts: -1}},
+		"a negative time for a PubAck":         {t.Context(), "nats://127.0.0.1:1", publisher.Options{AckTimeout: -1}},
+		"a negative pause":                     {t.Context(), "nats://127.0.0.1:1", publisher.Options{RetryWait: -1}},
+		"a negative bound of pauses":           {t.Context(), "nats://127.0.0.1:1", publisher.Options{RetryWaitMax: -1}},
+		"a negative time for a result":         {t.Context(), "nats://127.0.0.1:1", publisher.Options{ResultTimeout: -1}},
+		"a device that is no id":               {t.Context(), "nats://127.0.0.1:1", publisher.Options{Device: "a.b"}},
+		"a password, in several lines of code": {t.Context(), "nats://user:sec\nret@host", publisher.Options{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := publisher.Connect(test.ctx, test.url, test.o)
+			if err == nil {
+				p.Close()
+				t.Fatal("no error")
+			}
+			for _, secret := range []string{"user", "secret", "cret", "12"} {
+				if strings.Contains(strings.ReplaceAll(err.Error(), "user name", ""), secret) && !strings.Contains("127.0.0.1", secret) {
+					t.Errorf("%q holds %q of the URL", err, secret)
+				}
+			}
+		})
+	}
+	if _, err := publisher.New(nil, publisher.Options{MaxAttempts: -1}); err == nil {
+		t.Error("New takes options that are wrong")
+	}
+}
+
+func TestErrorsHoldNoCredentials(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	p := connect(t, "nats://agent:secret@"+address, quick)
+	_, err = p.Publish(within(t, 100*time.Millisecond), publisher.Outgoing{Key: key, Body: body})
+	if !errors.Is(err, publisher.ErrNotConnected) || strings.Contains(err.Error(), "agent") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v, want ErrNotConnected without the credentials", err)
+	}
+}
+
+// withUsers gives a server the user admin, and agent with these permissions.
+func withUsers(agent *server.Permissions) func(*server.Options) {
+	return func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "admin", Password: "secret"},
+			{Username: "agent", Password: "secret", Permissions: agent},
+		}
+	}
+}
+
+func as(s *natsServer, user, password string) string {
+	return "nats://" + user + ":" + password + "@" + s.Addr().String()
+}
+
+func TestTheServersRefusalIsAnError(t *testing.T) {
+	allow := func(subjects ...string) *server.SubjectPermission { return &server.SubjectPermission{Allow: subjects} }
+	s := startServer(t, withUsers(&server.Permissions{
+		Publish:   allow("compliance.status.*.d1"),
+		Subscribe: allow("_INBOX.>", "compliance.result.d1.>"),
+	}))
+	admin := s.connect(t, nats.UserInfo("admin", "secret"))
+	stream := s.streamOver(t, admin)
+	o := quick
+	o.AckTimeout = 200 * time.Millisecond
+
+	t.Run("of the password", func(t *testing.T) {
+		_, err := connect(t, as(s, "agent", "wrong"), o).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
+		if !errors.Is(err, publisher.ErrNotAllowed) {
+			t.Errorf("got %v, want ErrNotAllowed", err)
+		}
+	})
+	t.Run("of another device's subject", func(t *testing.T) {
+		p := connect(t, as(s, "agent", "secret"), o)
+		if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); err != nil {
+			t.Fatal(err)
+		}
+		other := publisher.Outgoing{Key: compliance.Key{Policy: "disk", Device: "d2"}, Body: body}
+		for range 2 {
+			if _, err := p.Publish(t.Context(), other); !errors.Is(err, publisher.ErrNotAllowed) || strings.Contains(err.Error(), "d2") {
+				t.Errorf("got %v, want ErrNotAllowed", err)
+			}
+		}
+		if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); err != nil {
+			t.Errorf("its own device afterwards: %v", err)
+		}
+	})
+	t.Run("of the inbox, after one copy", func(t *testing.T) {
+		before := count(t, stream)
+		noInbox := o
+		noInbox.NATS = []nats.Option{nats.CustomInboxPrefix("inbox.elsewhere")}
+		p := connect(t, as(s, "agent", "secret"), noInbox)
+		for range 2 {
+			if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); !errors.Is(err, publisher.ErrNotAllowed) {
+				t.Errorf("got %v, want ErrNotAllowed", err)
+			}
+		}
+		if n := count(t, stream) - before; n != 2 {
+			t.Errorf("%d copies of two reports", n)
+		}
+	})
+	t.Run("of other devices' results", func(t *testing.T) {
+		p := connect(t, as(s, "agent", "secret"), o)
+		for range 2 {
+			_, err := p.PublishAndWait(t.Context(), publisher.Outgoing{Key: key, Body: body})
+			missing, ok := errors.AsType[*publisher.NoResultError](err)
+			if !ok || !errors.Is(err, publisher.ErrNotAllowed) || missing.Ack.Sequence == 0 {
+				t.Errorf("got %v, want a NoResultError for ErrNotAllowed", err)
+			}
+		}
+	})
+	t.Run("not of its own results", func(t *testing.T) {
+		if _, err := admin.Subscribe("compliance.status.disk.d1", func(m *nats.Msg) {
+			if m.Header.Get("Compliance-Reply") == "" {
+				return
+			}
+			last, err := stream.GetLastMsgForSubject(t.Context(), m.Subject)
+			for err != nil || last.Header.Get("ce-id") != m.Header.Get("ce-id") {
+				last, err = stream.GetLastMsgForSubject(t.Context(), m.Subject)
+			}
+			answer(admin, m, compliance.Result{Outcome: compliance.Applied, Stream: "COMPLIANCE_STATUS", Sequence: last.Sequence})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := admin.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		own := o
+		own.Device, own.AckTimeout = "d1", 5*time.Second
+		p := connect(t, as(s, "agent", "secret"), own)
+		got, err := p.PublishAndWait(within(t, 10*time.Second), publisher.Outgoing{Key: key, Body: body})
+		if err != nil || got.Outcome != compliance.Applied {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	})
+}
+
+func TestARefusedPasswordIsTriedAgainInTheBackground(t *testing.T) {
+	s := startServer(t, withUsers(nil))
+	s.streamOver(t, s.connect(t, nats.UserInfo("admin", "secret")))
+	o := quick
+	o.AckTimeout = 200 * time.Millisecond
+	p := connect(t, as(s, "agent", "renewed"), o)
+	if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); !errors.Is(err, publisher.ErrNotAllowed) {
+		t.Fatalf("got %v, want ErrNotAllowed", err)
+	}
+	s.stop()
+	s.options.Users[1].Password = "renewed"
+	s.start(t)
+	eventually(t, "the report accepted", func() bool {
+		_, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
+		return err == nil
+	})
+}
