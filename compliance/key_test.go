@@ -193,7 +193,12 @@ func TestFloors(t *testing.T) {
 			t.Errorf("floor %d is of the same stream: %t, want %t", i, got, want)
 		}
 	}
-	if (&compliance.FloorError{Want: floor, Have: same}).Error() == "" {
-		t.Error("a floor error says nothing")
+	other := same
+	other.Sequence = 3
+	if got, want := (&compliance.FloorError{Bucket: 10, Want: floor, Have: other}).Error(), "bucket 0a: the floor is at 3, not at 5 as expected"; got != want {
+		t.Errorf("the error says %q, want %q", got, want)
+	}
+	if got, want := (&compliance.CorruptError{Bucket: 10, What: "a record"}).Error(), "bucket 0a: a record is corrupt"; got != want {
+		t.Errorf("the error says %q, want %q", got, want)
 	}
 }

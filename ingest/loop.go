@@ -151,23 +151,24 @@ func NewLoop(source Source, store Store, outlet Outlet, options Options) (*Loop,
 // hand. It waits for servers that are away; its error is never that of one.
 func (l *Loop) Run(ctx context.Context) error {
 	for failures := 0; ctx.Err() == nil; {
-		err := l.step(ctx)
-		if err == nil {
+		if err := l.step(ctx); err == nil {
 			failures = 0
-			continue
+		} else if ctx.Err() == nil {
+			failures++
+			l.holdUp(ctx, err, failures)
 		}
-		if ctx.Err() != nil {
-			break // That is how a loop is stopped.
-		}
-		// Wherever it broke off, the floors say from where to go on.
-		l.lost = true
-		wait := min(l.options.Backoff<<min(failures, 10), 20*l.options.Backoff)
-		failures++
-		l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "ingest is held up and tries again",
-			slog.Int("partition", l.options.Partition), slog.Any("error", err), slog.Duration("wait", wait))
-		sleep(ctx, wait)
 	}
 	return nil
+}
+
+// holdUp waits after an error, longer each time in a row. Wherever it broke off,
+// the floors say from where to go on.
+func (l *Loop) holdUp(ctx context.Context, err error, failures int) {
+	l.lost = true
+	wait := min(l.options.Backoff<<min(failures-1, 10), 20*l.options.Backoff)
+	l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "ingest is held up and tries again",
+		slog.Int("partition", l.options.Partition), slog.Any("error", err), slog.Duration("wait", wait))
+	sleep(ctx, wait)
 }
 
 func sleep(ctx context.Context, wait time.Duration) {

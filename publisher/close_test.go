@@ -78,7 +78,7 @@ func TestCloseWaitsForThePubAck(t *testing.T) {
 		t.Fatal("Close did not wait")
 	default:
 	}
-	acknowledge(report, 7)
+	acknowledge(report)
 	if got := <-done; got.err != nil || got.value.Sequence != 7 {
 		t.Errorf("got %+v", got)
 	}
@@ -103,7 +103,7 @@ func TestCloseEndsWhatCannotEndByItself(t *testing.T) {
 		varz, err := s.Varz(nil)
 		return err == nil && varz.InMsgs >= 1
 	})
-	standIn(t, s, func(_ *nats.Conn, report *nats.Msg) { acknowledge(report, 7); close(acked) })
+	standIn(t, s, func(_ *nats.Conn, report *nats.Msg) { acknowledge(report); close(acked) })
 	waiting := start(func() (any, error) {
 		return p.PublishAndWait(t.Context(), publisher.Outgoing{Key: key, Body: body})
 	})

@@ -56,7 +56,7 @@ func Connect(ctx context.Context, url string, opts Options) (*Publisher, error) 
 }
 
 // connection returns the options of a connection for a network that fails.
-func (o *Options) connection() []nats.Option {
+func (o Options) connection() []nats.Option {
 	return append([]nats.Option{
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),

@@ -18,20 +18,19 @@ import (
 
 // standIn takes the reports in place of a stream, so that a test decides in
 // which order PubAck and results come.
-func standIn(t testing.TB, s *natsServer, handle func(nc *nats.Conn, report *nats.Msg)) {
-	t.Helper()
-	nc := s.connect(t)
+func standIn(tb testing.TB, s *natsServer, handle func(nc *nats.Conn, report *nats.Msg)) {
+	tb.Helper()
+	nc := s.connect(tb)
 	if _, err := nc.Subscribe("compliance.status.>", func(m *nats.Msg) { handle(nc, m) }); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func acknowledge(report *nats.Msg, sequence uint64) {
-	report.Respond([]byte(`{"stream":"S","seq":` + strconv.FormatUint(sequence, 10) + `}`))
-}
+// acknowledge sends the PubAck of stream S, sequence 7.
+func acknowledge(report *nats.Msg) { report.Respond([]byte(`{"stream":"S","seq":7}`)) }
 
 // answer sends a result as a worker does.
 func answer(nc *nats.Conn, report *nats.Msg, result compliance.Result) {
@@ -43,8 +42,9 @@ func answer(nc *nats.Conn, report *nats.Msg, result compliance.Result) {
 	nc.Publish(compliance.ResultSubject(device, report.Header.Get("Compliance-Reply")), text)
 }
 
-func applied(sequence uint64) compliance.Result {
-	return compliance.Result{Outcome: compliance.Applied, Stream: "S", Sequence: sequence, Record: []byte(`{"id":"d1"}`)}
+// applied is the result of what acknowledge accepts.
+func applied() compliance.Result {
+	return compliance.Result{Outcome: compliance.Applied, Stream: "S", Sequence: 7, Record: []byte(`{"id":"d1"}`)}
 }
 
 func TestTheResultOfTheReportIsReturned(t *testing.T) {
@@ -52,7 +52,7 @@ func TestTheResultOfTheReportIsReturned(t *testing.T) {
 		Outcome: compliance.Rejected, Stream: "S", Sequence: 7,
 		Error: &compliance.Error{Code: "badRequest", Message: "m", Inner: compliance.InnerError{Code: compliance.TooLarge}},
 	}
-	otherStream := applied(7)
+	otherStream := applied()
 	otherStream.Stream = "T"
 	otherStream.Outcome = compliance.Stale
 	for name, test := range map[string]struct {
@@ -60,27 +60,27 @@ func TestTheResultOfTheReportIsReturned(t *testing.T) {
 		want   compliance.Outcome
 	}{
 		"after the PubAck": {func(nc *nats.Conn, report *nats.Msg) {
-			acknowledge(report, 7)
-			answer(nc, report, applied(7))
+			acknowledge(report)
+			answer(nc, report, applied())
 		}, compliance.Applied},
 		"before the PubAck": {func(nc *nats.Conn, report *nats.Msg) {
-			answer(nc, report, applied(7))
-			acknowledge(report, 7)
+			answer(nc, report, applied())
+			acknowledge(report)
 		}, compliance.Applied},
 		"after the result of an earlier attempt": {func(nc *nats.Conn, report *nats.Msg) {
 			answer(nc, report, compliance.Result{Outcome: compliance.Unchanged, Stream: "S", Sequence: 6})
-			acknowledge(report, 7)
+			acknowledge(report)
 			answer(nc, report, compliance.Result{Outcome: compliance.Unchanged, Stream: "S", Sequence: 8})
 			answer(nc, report, otherStream)
-			answer(nc, report, applied(7))
+			answer(nc, report, applied())
 		}, compliance.Applied},
 		"after what is no result": {func(nc *nats.Conn, report *nats.Msg) {
-			acknowledge(report, 7)
+			acknowledge(report)
 			nc.Publish(compliance.ResultSubject("d1", report.Header.Get("Compliance-Reply")), []byte("?"))
-			answer(nc, report, applied(7))
+			answer(nc, report, applied())
 		}, compliance.Applied},
 		"of a rejected report": {func(nc *nats.Conn, report *nats.Msg) {
-			acknowledge(report, 7)
+			acknowledge(report)
 			answer(nc, report, rejected)
 		}, compliance.Rejected},
 	} {

@@ -34,31 +34,31 @@ type natsServer struct {
 	options server.Options
 }
 
-func startServer(t testing.TB, change ...func(*server.Options)) *natsServer {
-	t.Helper()
+func startServer(tb testing.TB, change ...func(*server.Options)) *natsServer {
+	tb.Helper()
 	s := &natsServer{options: server.Options{
 		ServerName: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: t.TempDir(),
+		JetStream: true, StoreDir: tb.TempDir(),
 	}}
 	for _, f := range change {
 		f(&s.options)
 	}
-	s.start(t)
-	t.Cleanup(s.stop)
+	s.start(tb)
+	tb.Cleanup(s.stop)
 	return s
 }
 
 // start starts the server again where it was.
-func (s *natsServer) start(t testing.TB) {
-	t.Helper()
+func (s *natsServer) start(tb testing.TB) {
+	tb.Helper()
 	options := s.options
 	var err error
 	if s.Server, err = server.NewServer(&options); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server takes no connections")
+		tb.Fatal("the server takes no connections")
 	}
 	s.options.Port = s.Addr().(*net.TCPAddr).Port
 }
@@ -69,16 +69,16 @@ func (s *natsServer) stop() {
 }
 
 // stream makes the stream of reports, over the test's own connection.
-func (s *natsServer) stream(t testing.TB, change ...func(*jetstream.StreamConfig)) jetstream.Stream {
-	t.Helper()
-	return s.streamOver(t, s.connect(t), change...)
+func (s *natsServer) stream(tb testing.TB, change ...func(*jetstream.StreamConfig)) jetstream.Stream {
+	tb.Helper()
+	return s.streamOver(tb, s.connect(tb), change...)
 }
 
-func (s *natsServer) streamOver(t testing.TB, nc *nats.Conn, change ...func(*jetstream.StreamConfig)) jetstream.Stream {
-	t.Helper()
+func (s *natsServer) streamOver(tb testing.TB, nc *nats.Conn, change ...func(*jetstream.StreamConfig)) jetstream.Stream {
+	tb.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	config := jetstream.StreamConfig{
 		Name: "COMPLIANCE_STATUS", Subjects: []string{"compliance.status.>"},
@@ -87,59 +87,59 @@ func (s *natsServer) streamOver(t testing.TB, nc *nats.Conn, change ...func(*jet
 	for _, f := range change {
 		f(&config)
 	}
-	stream, err := js.CreateStream(t.Context(), config)
+	stream, err := js.CreateStream(tb.Context(), config)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return stream
 }
 
 // connect returns a connection of the test's own, for what is not the publisher.
-func (s *natsServer) connect(t testing.TB, options ...nats.Option) *nats.Conn {
-	t.Helper()
+func (s *natsServer) connect(tb testing.TB, options ...nats.Option) *nats.Conn {
+	tb.Helper()
 	nc, err := nats.Connect(s.ClientURL(), append([]nats.Option{
 		nats.MaxReconnects(-1), nats.ReconnectWait(5 * time.Millisecond), nats.ReconnectJitter(0, 0),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}, options...)...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(nc.Close)
+	tb.Cleanup(nc.Close)
 	return nc
 }
 
-func connect(t testing.TB, url string, o publisher.Options) *publisher.Publisher {
-	t.Helper()
-	p, err := publisher.Connect(t.Context(), url, o)
+func connect(tb testing.TB, url string, o publisher.Options) *publisher.Publisher {
+	tb.Helper()
+	p, err := publisher.Connect(tb.Context(), url, o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(p.Close)
+	tb.Cleanup(p.Close)
 	return p
 }
 
 // stored returns a message of the stream.
-func stored(t testing.TB, stream jetstream.Stream, sequence uint64) *jetstream.RawStreamMsg {
-	t.Helper()
-	msg, err := stream.GetMsg(t.Context(), sequence)
+func stored(tb testing.TB, stream jetstream.Stream, sequence uint64) *jetstream.RawStreamMsg {
+	tb.Helper()
+	msg, err := stream.GetMsg(tb.Context(), sequence)
 	if err != nil {
-		t.Fatalf("message %d: %v", sequence, err)
+		tb.Fatalf("message %d: %v", sequence, err)
 	}
 	return msg
 }
 
-func count(t testing.TB, stream jetstream.Stream) uint64 {
-	t.Helper()
-	info, err := stream.Info(t.Context())
+func count(tb testing.TB, stream jetstream.Stream) uint64 {
+	tb.Helper()
+	info, err := stream.Info(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return info.State.Msgs
 }
 
 // eventually polls a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	limit := time.NewTimer(20 * time.Second)
 	defer limit.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -147,17 +147,17 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	for !ok() {
 		select {
 		case <-limit.C:
-			t.Fatalf("after 20 s still not: %s", what)
+			tb.Fatalf("after 20 s still not: %s", what)
 		case <-tick.C:
 		}
 	}
 }
 
 // within returns a context that ends soon.
-func within(t testing.TB, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
+func within(tb testing.TB, d time.Duration) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), d)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
@@ -172,15 +172,15 @@ type link struct {
 	conns    []net.Conn
 }
 
-func startLink(t testing.TB, s *natsServer) *link {
-	t.Helper()
+func startLink(tb testing.TB, s *natsServer) *link {
+	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	l := &link{listener: listener, server: s.Addr().String()}
 	l.wg.Go(l.accept)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		listener.Close()
 		l.cut()
 		l.wg.Wait()
