@@ -23,7 +23,7 @@ type Violation struct {
 // violation, the leading one first: subject, policy, size, text, members by
 // position, event time.
 type Rejection struct {
-	// Key is the record's; it is zero where the subject is wrong.
+	// Key is the record's; it is zero where the subject cannot be read.
 	Key Key
 	// Reply is where the result goes, as in [Report].
 	Reply string

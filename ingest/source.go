@@ -92,3 +92,8 @@ type Observer interface {
 	ObserveRejected(code compliance.Code)
 	ObserveRewind(cause string)
 }
+
+// Causes returns all causes.
+func Causes() []Cause {
+	return []Cause{StoreBehind, StoreEmpty, StreamRecreated, StreamRolledBack, OwnerChanged}
+}

@@ -71,6 +71,7 @@ type UnackedError struct {
 	Last error
 }
 
+// Error says how often the report was tried and why that ended.
 func (e *UnackedError) Error() string {
 	if e.Last == nil {
 		return fmt.Sprintf("publish report: not sent: %v", e.Why)
@@ -96,6 +97,7 @@ type RefusedError struct {
 	Description string
 }
 
+// Error gives the server's text and numbers.
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("JetStream refused the report: %s (%d, error %d)", e.Description, e.Code, e.ErrorCode)
 }
@@ -125,6 +127,7 @@ type NoResultError struct {
 	Why error
 }
 
+// Error says that and where the report is accepted.
 func (e *NoResultError) Error() string {
 	return fmt.Sprintf("the report is accepted (stream %s, sequence %d), but its result was not heard: %v",
 		e.Ack.Stream, e.Ack.Sequence, e.Why)
@@ -135,8 +138,7 @@ func (e *NoResultError) Unwrap() error { return e.Why }
 
 // temporary reports whether an attempt that failed so may succeed later.
 func temporary(err error) bool {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return refused.Temporary()
 	}
 	return errors.Is(err, ErrNoStream) || errors.Is(err, ErrNotConnected) || errors.Is(err, ErrNoAnswer)

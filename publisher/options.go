@@ -39,7 +39,8 @@ type Options struct {
 	// PubAck. Defaults to 65 s: no worker sends the result of a report that was
 	// stored more than a minute ago.
 	ResultTimeout time.Duration
-	// Now is the clock that event times come from. Defaults to time.Now.
+	// Now is the clock that event times come from; it is called from many
+	// goroutines at once. Defaults to time.Now.
 	Now func() time.Time
 }
 

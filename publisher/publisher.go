@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ type Publisher struct {
 // where it breaks later or the server refuses the credentials. ctx is looked at
 // before and after. An error means that the URL or the options are wrong.
 func Connect(ctx context.Context, url string, opts Options) (*Publisher, error) {
-	if err := errors.Join(opts.validate(), checkURL(url), ctx.Err()); err != nil {
+	if err := cmp.Or(opts.validate(), checkURL(url), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	opts = opts.withDefaults()

@@ -29,12 +29,21 @@ func (s *stateReader) read(ctx context.Context) (metrics.Snapshot, error) {
 		return metrics.Snapshot{}, err
 	}
 	snapshot := metrics.Snapshot{Policies: counts}
-	for n := range s.layout.Partitions {
-		partition, err := s.partition(ctx, n)
+	lowest := make([]compliance.Floor, s.layout.Partitions)
+	for n := range lowest {
+		partition, floor, err := s.partition(ctx, n)
 		if err != nil {
 			return metrics.Snapshot{}, err
 		}
 		snapshot.Partitions = append(snapshot.Partitions, partition)
+		lowest[n] = floor
+	}
+	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
+	defer cancel()
+	for n := range lowest {
+		if lag, err := s.lag(ctx, n, lowest[n]); err == nil {
+			snapshot.Partitions[n].Lag = &lag
+		}
 	}
 	if dead, err := s.js.Stream(ctx, ingest.DeadStream); err == nil {
 		letters := dead.CachedInfo().State.Msgs
@@ -43,23 +52,27 @@ func (s *stateReader) read(ctx context.Context) (metrics.Snapshot, error) {
 	return snapshot, nil
 }
 
-func (s *stateReader) partition(ctx context.Context, n int) (metrics.Partition, error) {
+// natsTimeout is how long a scrape waits for NATS. It is well below the time that
+// the whole read has, so that a NATS that hangs takes only its own series away.
+const natsTimeout = 2 * time.Second
+
+// partition reads what Redis knows of a partition, and its lowest floor.
+func (s *stateReader) partition(ctx context.Context, n int) (metrics.Partition, compliance.Floor, error) {
 	buckets := s.layout.BucketsOf(n)
 	gaps, err := s.store.Gaps(ctx, buckets)
 	if err != nil {
-		return metrics.Partition{}, err
+		return metrics.Partition{}, compliance.Floor{}, err
 	}
 	floors, err := s.store.Floors(ctx, buckets)
 	if err != nil {
-		return metrics.Partition{}, err
+		return metrics.Partition{}, compliance.Floor{}, err
 	}
-	p := metrics.Partition{Number: n, GapReports: lost(gaps)}
 	lowest := slices.MinFunc(floors, func(a, b compliance.Floor) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	if lag, err := s.lag(ctx, n, lowest); err == nil {
-		p.Lag = &lag
-	}
-	return p, nil
+	return metrics.Partition{Number: n, GapReports: lost(gaps)}, lowest, nil
 }
+
+// errRemoved says that the report whose age is asked for is gone.
+var errRemoved = errors.New("the report is not in the stream any more")
 
 // lag is how far the lowest floor is behind the stream.
 func (s *stateReader) lag(ctx context.Context, n int, lowest compliance.Floor) (metrics.Lag, error) {
@@ -76,14 +89,13 @@ func (s *stateReader) lag(ctx context.Context, n int, lowest compliance.Floor) (
 		return metrics.Lag{}, nil
 	}
 	stored, err := source.StoredAt(ctx, next)
+	if err == nil && stored.IsZero() {
+		err = errRemoved
+	}
 	if err != nil {
 		return metrics.Lag{}, err
 	}
-	lag := metrics.Lag{Messages: info.Last - next + 1}
-	if !stored.IsZero() {
-		lag.Age = max(0, time.Since(stored))
-	}
-	return lag, nil
+	return metrics.Lag{Messages: info.Last - next + 1, Age: max(0, time.Since(stored))}, nil
 }
 
 // lost counts the reports that the buckets' gaps cover, each once.

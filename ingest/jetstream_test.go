@@ -1,0 +1,319 @@
+package ingest_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
+	"github.com/complianced/complianced/store"
+)
+
+// broker is a real nats-server with the streams of a layout.
+type broker struct {
+	*testing.T
+	server *server.Server
+	config string
+	layout compliance.Layout
+	nc     *nats.Conn
+	js     jetstream.JetStream
+}
+
+func startBroker(t *testing.T, layout compliance.Layout) *broker {
+	t.Helper()
+	dir := t.TempDir()
+	b := &broker{T: t, layout: layout, config: filepath.Join(dir, "nats.conf")}
+	config := fmt.Sprintf("listen: \"127.0.0.1:-1\"\njetstream {store_dir: %q}\n%s\n", dir, ingest.Mapping(layout))
+	if err := os.WriteFile(b.config, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.start(-1)
+	nc, err := nats.Connect(b.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.nc = nc
+	t.Cleanup(func() {
+		nc.Close()
+		b.stop()
+	})
+	if b.js, err = jetstream.New(nc); err != nil {
+		t.Fatal(err)
+	}
+	b.provision()
+	return b
+}
+
+func (b *broker) start(port int) {
+	b.Helper()
+	options, err := server.ProcessConfigFile(b.config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	options.NoSigs, options.NoLog, options.Port = true, true, port
+	if b.server, err = server.NewServer(options); err != nil {
+		b.Fatal(err)
+	}
+	b.server.Start()
+	if !b.server.ReadyForConnections(10 * time.Second) {
+		b.Fatal("nats-server does not start")
+	}
+}
+
+func (b *broker) stop() {
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
+}
+
+func (b *broker) provision() {
+	b.Helper()
+	if err := ingest.Provision(b.Context(), b.js, ingest.Provisioning{Layout: b.layout}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *broker) publish(subject, body string, headers ...string) *jetstream.PubAck {
+	b.Helper()
+	m := nats.NewMsg(subject)
+	for i := 0; i+1 < len(headers); i += 2 {
+		m.Header[headers[i]] = []string{headers[i+1]}
+	}
+	m.Data = []byte(body)
+	ack, err := b.js.PublishMsg(b.Context(), m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return ack
+}
+
+// run runs a loop for each partition until the test ends.
+func (b *broker) run(sink ingest.Store, observer ingest.Observer) {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error)
+	for partition := range b.layout.Partitions {
+		source := ingest.NewJetStream(b.js, ingest.StreamName(b.layout, partition))
+		loop, err := ingest.NewLoop(source, sink, ingest.NewPublisher(b.js), ingest.Options{
+			Layout: b.layout, Partition: partition, LookEvery: 50 * time.Millisecond, Backoff: 10 * time.Millisecond, Observer: observer,
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		go func() {
+			err := loop.Run(ctx)
+			source.Close()
+			done <- err
+		}()
+	}
+	b.Cleanup(func() {
+		cancel()
+		for range b.layout.Partitions {
+			if err := <-done; err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func (b *broker) settled(sink *store.Memory) {
+	b.Helper()
+	for partition := range b.layout.Partitions {
+		source := ingest.NewJetStream(b.js, ingest.StreamName(b.layout, partition))
+		eventually(b.T, "every floor at the end of the stream", func() bool {
+			info, err := source.Info(b.Context())
+			if err != nil {
+				return false
+			}
+			floors, _ := sink.Floors(b.Context(), b.layout.BucketsOf(partition))
+			return !slices.ContainsFunc(floors, func(f compliance.Floor) bool {
+				return f.Sequence != info.Last || !f.Created.Equal(info.Created)
+			})
+		})
+	}
+}
+
+// letters returns the subjects of all dead letters and the last one.
+func (b *broker) letters() ([]string, *jetstream.RawStreamMsg) {
+	b.Helper()
+	stream, err := b.js.Stream(b.Context(), ingest.DeadStream)
+	if err != nil {
+		b.Fatal(err)
+	}
+	info, err := stream.Info(b.Context(), jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var subjects []string
+	for subject := range info.State.Subjects {
+		subjects = append(subjects, subject[:strings.LastIndexByte(subject, '.')])
+	}
+	slices.Sort(subjects)
+	if len(subjects) == 0 {
+		return nil, nil
+	}
+	last, err := stream.GetMsg(b.Context(), info.State.LastSeq)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return subjects, last
+}
+
+func TestADeadLetterIsKeptOnceWithAllThatIsKnown(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	body := `{"platform":1.5,"status":null}`
+	ack := b.publish("compliance.status.p.d", body, "Ce-Id", "event", "ce-source", "agent", "traceparent", "00-1", "Secret", "no", "Nats-Msg-Id", "m")
+	sink := store.NewMemory(0)
+	b.run(sink, nil)
+	b.settled(sink)
+	sink.Lose() // The report is read again.
+	b.settled(sink)
+	subjects, letter := b.letters()
+	if diff := cmp.Diff([]string{"compliance.dead.typeMismatch.COMPLIANCE_STATUS.1"}, subjects); diff != "" {
+		t.Fatal(diff)
+	}
+	if string(letter.Data) != body {
+		t.Errorf("body %s", letter.Data)
+	}
+	for _, added := range []string{"Nats-Sequence", "Nats-Stream", "Nats-Subject", "Nats-Time-Stamp"} {
+		letter.Header.Del(added) // A direct get adds these.
+	}
+	stored := letter.Header.Get("Compliance-Stored")
+	want := nats.Header{
+		"Compliance-Code": {"typeMismatch"}, "Compliance-Property": {"platform"}, "Compliance-Subject": {"compliance.status.p.d"},
+		"Compliance-Stream": {ack.Stream}, "Compliance-Sequence": {"1"}, "Compliance-Stored": {stored},
+		"Compliance-Error": letter.Header["Compliance-Error"], "Nats-Expected-Last-Subject-Sequence": {"0"},
+		"Ce-Id": {"event"}, "ce-source": {"agent"}, "traceparent": {"00-1"},
+	}
+	if diff := cmp.Diff(want, letter.Header); diff != "" {
+		t.Error(diff)
+	}
+	if text := letter.Header.Get("Compliance-Error"); !strings.Contains(text, `"request-id":"event"`) || !strings.Contains(text, "nullNotAllowed") {
+		t.Error(text)
+	}
+	if at, err := time.Parse(time.RFC3339Nano, stored); err != nil || len(stored) != len("2006-01-02T15:04:05.000000000Z") || time.Since(at) > time.Hour {
+		t.Error(stored, err)
+	}
+}
+
+func TestAResultGoesToItsAskerAlone(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	sink := store.NewMemory(0)
+	b.run(sink, nil)
+	results, err := b.nc.SubscribeSync("compliance.result.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.publish("compliance.status.p.d", `{"status":"error"}`, "Compliance-Reply", "not a token")
+	ack := b.publish("compliance.status.p.d", `{"status":"compliant"}`, "Compliance-Reply", "a.b.c")
+	m, err := results.NextMsg(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := compliance.ParseResult(m.Data)
+	if err != nil || m.Subject != "compliance.result.d.a.b.c" || result.Sequence != ack.Sequence || result.Stream != ack.Stream ||
+		result.Outcome != compliance.Applied || !strings.Contains(string(result.Record), `"status":"compliant"`) {
+		t.Errorf("%v: %s %s", err, m.Subject, m.Data)
+	}
+}
+
+func TestPartitionsShareTheDevicesByTheMappingOfNATS(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 4, Buckets: 16})
+	sink := store.NewMemory(0)
+	b.run(sink, nil)
+	for n := range 200 {
+		b.publish(key(n).Subject(), `{"status":"compliant"}`)
+	}
+	b.publish("compliance.status.only-a-policy", `{}`)
+	b.publish("compliance.p.1.p.device0", `{}`) // Device 0 is not of partition 1, or device 1 is not.
+	b.publish("compliance.p.1.p.device1", `{}`)
+	b.settled(sink)
+	records := 0
+	for n := range 200 {
+		record, _ := sink.Get(t.Context(), key(n))
+		if record.Exists() {
+			records++
+		}
+	}
+	subjects, _ := b.letters()
+	if records != 200 || len(subjects) < 2 || !strings.HasPrefix(subjects[0], "compliance.dead.invalidSubject.COMPLIANCE_STATUS_0.") {
+		t.Errorf("%d records, dead letters %v", records, subjects)
+	}
+}
+
+func TestAStreamDeletedAndMadeAnewIsMerged(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	sink := store.NewMemory(0)
+	seen := &observer{outcomes: map[compliance.Outcome]int{}, rewinds: map[string]int{}}
+	b.run(sink, seen)
+	for n := range 20 {
+		b.publish(key(n).Subject(), `{"status":"compliant"}`)
+	}
+	b.settled(sink)
+	if err := b.js.DeleteStream(t.Context(), "COMPLIANCE_STATUS"); err != nil {
+		t.Fatal(err)
+	}
+	b.provision()
+	b.publish(key(3).Subject(), `{"status":"error"}`)
+	eventually(t, "the rewind", func() bool { return seen.rewound(ingest.StreamRecreated) > 0 })
+	b.settled(sink)
+	record, _ := sink.Get(t.Context(), key(3))
+	if record.Status() != compliance.StatusError {
+		t.Error(record.Status())
+	}
+}
+
+func TestTheLoopOutlivesTheServer(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	sink := store.NewMemory(0)
+	b.run(sink, nil)
+	b.publish(key(1).Subject(), `{"status":"compliant"}`)
+	b.settled(sink)
+	address, ok := b.server.Addr().(*net.TCPAddr)
+	if !ok {
+		t.Fatal("no address")
+	}
+	b.stop()
+	b.start(address.Port)
+	eventually(t, "a new connection", b.nc.IsConnected)
+	b.publish(key(1).Subject(), `{"status":"error"}`)
+	b.settled(sink)
+	if record, _ := sink.Get(t.Context(), key(1)); record.Status() != compliance.StatusError {
+		t.Error(record.Status())
+	}
+}
+
+func TestProvisionKeepsToTheLayout(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	have, err := ingest.ReadLayout(t.Context(), b.js)
+	if err != nil || have != b.layout {
+		t.Error(have, err)
+	}
+	err = ingest.Provision(t.Context(), b.js, ingest.Provisioning{Layout: compliance.Layout{Partitions: 2, Buckets: 4}})
+	if err == nil || !strings.Contains(err.Error(), "cannot be changed") {
+		t.Error(err)
+	}
+	if err := ingest.Provision(t.Context(), b.js, ingest.Provisioning{Layout: b.layout, MaxAge: time.Hour}); err != nil {
+		t.Error(err)
+	}
+	stream, err := b.js.Stream(t.Context(), "COMPLIANCE_STATUS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	if !config.DenyDelete || !config.DenyPurge || config.Duplicates != 100*time.Millisecond || config.MaxMsgSize != 64<<10 ||
+		config.MaxAge != time.Hour || config.Compression != jetstream.S2Compression || !config.AllowDirect || config.AllowRollup {
+		t.Errorf("%+v", config)
+	}
+}
