@@ -85,20 +85,43 @@ func (a *application) attempt(ctx context.Context) error {
 		return err
 	}
 	return master.Watch(ctx, func(tx *redis.Tx) error {
-		counts, happened, err := a.read(ctx, tx)
+		counts, happened, err := a.prepare(ctx, tx)
 		if err != nil || happened {
-			return err
-		}
-		a.merge()
-		if a.tx.Recount {
-			if counts, err = a.recount(ctx, tx); err != nil {
-				return err
-			}
-		} else if err := a.count(counts); err != nil {
-			return err
+			return a.confirm(ctx, tx, err)
 		}
 		return a.write(ctx, tx, counts)
 	}, floor)
+}
+
+// prepare reads, merges and counts.
+func (a *application) prepare(ctx context.Context, tx *redis.Tx) (counts, bool, error) {
+	counts, happened, err := a.read(ctx, tx)
+	if err != nil || happened {
+		return counts, happened, err
+	}
+	a.merge()
+	if a.tx.Recount {
+		counts, err = a.recount(ctx, tx)
+	} else {
+		err = a.count(counts)
+	}
+	return counts, false, err
+}
+
+// confirm tells a corrupt key from one that another writer changed between two of
+// our reads, which are no snapshot: that writer has moved the floor.
+func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) error {
+	if _, ok := errors.AsType[*compliance.CorruptError](err); !ok {
+		return err
+	}
+	have, floorErr := readFloor(tx.Get(ctx, floorKey(a.tx.Bucket)))
+	switch {
+	case floorErr != nil:
+		return floorErr
+	case !have.Equal(a.tx.From):
+		return redis.TxFailedErr
+	}
+	return err
 }
 
 // read fetches the floor and all that the law and the counts need. It reports

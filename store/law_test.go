@@ -1,0 +1,275 @@
+package store_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/zeebo/xxh3"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/store"
+)
+
+// message is a report of a random history, before anything was made of it.
+type message struct {
+	key  compliance.Key
+	body map[string]any
+	id   string
+	at   int64 // 100 ns after the beginning
+}
+
+// short are the fields of the hash, in the order in which the versions name them.
+var short = []struct{ name, field string }{
+	{"deviceDisplayName", "n"}, {"userName", "u"}, {"deviceModel", "m"}, {"platform", "p"},
+	{"complianceGracePeriodExpirationDateTime", "g"}, {"status", "s"}, {"lastReportedDateTime", "r"}, {"userPrincipalName", "e"},
+}
+
+var statusNames = []string{"unknown", "notApplicable", "compliant", "remediated", "nonCompliant", "error", "conflict", "notAssigned"}
+
+// history draws reports of few records, with few times and ids, so that versions
+// collide.
+func history(random *rand.Rand) []message {
+	var all []message
+	devices := devicesOfBucket0()
+	for range 5 + random.IntN(40) {
+		m := message{
+			key: compliance.Key{Policy: fmt.Sprint("p", random.IntN(2)), Device: devices[random.IntN(3)]},
+			id:  fmt.Sprint("id", random.IntN(4)), at: int64(random.IntN(6)), body: map[string]any{},
+		}
+		texts := []any{"", "a", "b", "ü\x00\n", nil}
+		for _, p := range short {
+			if random.IntN(3) == 0 {
+				continue
+			}
+			switch p.name {
+			case "platform":
+				m.body[p.name] = random.IntN(3) - 1
+			case "status":
+				m.body[p.name] = statusNames[random.IntN(8)]
+			case "complianceGracePeriodExpirationDateTime", "lastReportedDateTime":
+				m.body[p.name] = fmt.Sprintf("2026-01-0%dT00:00Z", 1+random.IntN(3))
+			default:
+				m.body[p.name] = texts[random.IntN(len(texts))]
+			}
+		}
+		switch random.IntN(8) {
+		case 0:
+			m.body["@removed"] = map[string]any{}
+		case 1:
+			m.body = map[string]any{}
+		}
+		all = append(all, m)
+		if random.IntN(10) == 0 {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+var devicesOfBucket0 = sync.OnceValue(func() []string {
+	var devices []string
+	for n := 0; len(devices) < 3; n++ {
+		if d := fmt.Sprint("device", n); layout.BucketOf(d) == 0 {
+			devices = append(devices, d)
+		}
+	}
+	return devices
+})
+
+// oracle sorts and folds: of every property the greatest (time, id, value). It
+// writes the hash as the schema documents it.
+func oracle(all []message) map[string]any {
+	type value struct {
+		at   int64
+		id   uint64
+		rank string
+	}
+	records := map[compliance.Key]map[string][]value{}
+	stored := map[compliance.Key]int64{}
+	for n, m := range all {
+		record := records[m.key]
+		if record == nil {
+			record = map[string][]value{}
+			records[m.key] = record
+		}
+		stored[m.key] = began.Add(time.Duration(n+1) * time.Second).UnixMilli()
+		_, removed := m.body["@removed"]
+		for _, p := range append(slices.Clone(short), struct{ name, field string }{"id", ""}) {
+			v, set := m.body[p.name]
+			rank := ""
+			switch {
+			case removed:
+				rank = "3"
+			case p.name == "id":
+				rank = "2" + m.key.Device
+			case !set:
+				continue
+			case v == nil:
+				rank = "1"
+			case p.name == "status":
+				rank = "2" + strconv.Itoa(slices.Index(statusNames, v.(string)))
+			default:
+				rank = "2" + fmt.Sprint(v)
+			}
+			record[p.name] = append(record[p.name], value{m.at, xxh3.HashString(m.id), rank})
+		}
+	}
+	dump, counts, tombs := map[string]any{}, map[string]string{}, map[string]float64{}
+	numbers := map[string]int{}
+	for key, record := range records {
+		greatest := map[string]value{}
+		for name, values := range record {
+			greatest[name] = slices.MaxFunc(values, func(a, b value) int {
+				if a.at != b.at {
+					return int(a.at - b.at)
+				}
+				if a.id != b.id {
+					if a.id < b.id {
+						return -1
+					}
+					return 1
+				}
+				return strings.Compare(a.rank, b.rank)
+			})
+		}
+		version := func(v value) string { return fmt.Sprintf("%016x%016x", ticks(v.at), v.id) }
+		hash := map[string]string{"v": version(greatest["id"])}
+		name := "cs:{00}:" + key.Policy + ":" + key.Device
+		dump[name] = hash
+		if greatest["id"].rank == "3" {
+			hash["t"] = strconv.FormatInt(stored[key], 10)
+			tombs[key.Policy+":"+key.Device] = float64(stored[key])
+			continue
+		}
+		var index string
+		var distinct []string
+		for _, p := range short {
+			v, set := greatest[p.name]
+			if set && v.rank[0] == '2' {
+				hash[p.field] = v.rank[1:]
+			}
+			if set && v.rank[0] == '1' {
+				hash[p.field] = "\xff"
+			}
+			switch {
+			case !set:
+				index += "."
+			case version(v) == hash["v"]:
+				index += "0"
+			default:
+				if !slices.Contains(distinct, version(v)) {
+					distinct = append(distinct, version(v))
+				}
+				index += strconv.Itoa(1 + slices.Index(distinct, version(v)))
+			}
+		}
+		if len(distinct) == 8 {
+			index = ""
+		}
+		if index != "00000000" {
+			hash["w"] = index + strings.Join(distinct, "")
+		}
+		status := 0
+		if text, set := hash["s"]; set {
+			status, _ = strconv.Atoi(text)
+		}
+		numbers[key.Policy+"|"+statusNames[status]]++
+	}
+	for field, n := range numbers {
+		counts[field] = strconv.Itoa(n)
+	}
+	if len(counts) > 0 {
+		dump["cs:{00}:|counts"] = counts
+	}
+	if len(tombs) > 0 {
+		dump["cs:{00}:|tombs"] = tombs
+	}
+	return dump
+}
+
+func ticks(at int64) uint64 { return uint64((began.Unix()+62135596800)*1e7 + at) }
+
+// writer merges a history from wherever it believes the bucket to be, in batches
+// of its own, against another that does the same.
+func writer(tb testing.TB, r *store.Redis, reports []*compliance.Report, name string, random *rand.Rand) error {
+	var have compliance.Floor
+	for n := 0; have.Sequence < uint64(len(reports)); n++ {
+		end := min(have.Sequence+1+uint64(random.IntN(9)), uint64(len(reports)))
+		tx := compliance.Transaction{
+			Bucket: 0, From: have, To: floor(end, fmt.Sprint(name, n)), Reports: reports[have.Sequence:end],
+		}
+		_, err := r.Apply(tb.Context(), tx)
+		if foreign, ok := errors.AsType[*compliance.FloorError](err); ok {
+			have = foreign.Have
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		have = tx.To
+	}
+	return nil
+}
+
+func TestTheLawHoldsOnRedisWithTwoWriters(t *testing.T) {
+	s := startServer(t)
+	writers := []*store.Redis{s.open(t, store.Options{}), s.open(t, store.Options{})}
+	n := 2000
+	if testing.Short() {
+		n = 100
+	}
+	conflicts := 0
+	for seed := range n {
+		random := rand.New(rand.NewPCG(uint64(seed), 5))
+		all := history(random)
+		var reports []*compliance.Report
+		for i, m := range all {
+			body, err := json.Marshal(m.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reports = append(reports, report(t, uint64(i+1), m.key, string(body), "ce-id", m.id,
+				"ce-time", began.Add(time.Duration(m.at)*100).Format(time.RFC3339Nano)))
+		}
+		if err := s.raw.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		errs := make([]error, len(writers))
+		var both sync.WaitGroup
+		for i, r := range writers {
+			of := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+			both.Go(func() { errs[i] = writer(t, r, reports, fmt.Sprint("writer", i, "-"), of) })
+		}
+		both.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+		dump := s.dump(t)
+		line, _ := dump["cs:{00}:|floor"].(string)
+		delete(dump, "cs:{00}:|floor")
+		fields := strings.Split(line, " ")
+		want := fmt.Sprintf("COMPLIANCE_STATUS %d %d %d 1 4", began.UnixNano(), len(all), began.Add(time.Duration(len(all))*time.Second).UnixNano())
+		if have := strings.Join(fields[:len(fields)-1], " "); have != want {
+			t.Fatalf("history %d: the floor is %q, not %q", seed, have, want)
+		}
+		if fields[len(fields)-1][:7] == "writer1" {
+			conflicts++
+		}
+		if diff := cmp.Diff(oracle(all), dump); diff != "" {
+			t.Fatalf("history %d (-oracle +redis):\n%s", seed, diff)
+		}
+	}
+	if conflicts == 0 || conflicts == n {
+		t.Errorf("one writer had the last word in %d of %d histories: they did not compete", conflicts, n)
+	}
+	t.Logf("%d histories, the second writer had the last word in %d", n, conflicts)
+}
