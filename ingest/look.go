@@ -74,8 +74,12 @@ func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken boo
 	}
 	for cause, is := range causes {
 		if is {
+			level := slog.LevelWarn
+			if cause == StreamRecreated {
+				level = slog.LevelError
+			}
 			l.options.Observer.ObserveRewind(string(cause))
-			l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "floors are not the expected ones",
+			l.options.Logger.LogAttrs(ctx, level, "floors are not the expected ones",
 				slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
 		}
 	}
@@ -86,12 +90,10 @@ func isOf(floor compliance.Floor, info StreamInfo) bool {
 	return floor.Stream == info.Stream && floor.Created.Equal(info.Created)
 }
 
-// broken tells whether the stream was recreated or rolled back: whether what it
-// is now cannot have led to these floors.
+// broken tells whether the stream was rolled back: whether what it is now cannot
+// have led to its own floors. Floors of a stream that was deleted and made anew
+// are those of another.
 func (l *Loop) broken(ctx context.Context, info StreamInfo, floors []compliance.Floor) (Cause, error) {
-	if l.stream.Stream != "" && (l.stream.Stream != info.Stream || !l.stream.Created.Equal(info.Created)) {
-		return StreamRecreated, nil
-	}
 	highest := compliance.Floor{}
 	for _, floor := range floors {
 		if isOf(floor, info) && floor.Sequence > highest.Sequence {

@@ -76,6 +76,7 @@ func wantCounts(t *testing.T, s sink, want map[string][compliance.NumStatuses]in
 }
 
 func inSequence(t *testing.T, s sink) {
+	t.Helper()
 	const at = "2026-01-01T00:00:00Z"
 	have := apply(t, s, compliance.Floor{}, floor(5, "a"),
 		report(t, 1, device, `{"status":"error","userName":"b"}`, "ce-id", "1", "ce-time", at),
@@ -114,6 +115,7 @@ func inSequence(t *testing.T, s sink) {
 }
 
 func tombstones(t *testing.T, s sink) {
+	t.Helper()
 	apply(t, s, compliance.Floor{}, floor(2, "a"),
 		report(t, 1, device, `{"status":"error"}`), report(t, 2, device, `{"@removed":{}}`))
 	wantCounts(t, s, map[string][compliance.NumStatuses]int{})
@@ -145,6 +147,7 @@ func tombstones(t *testing.T, s sink) {
 }
 
 func fenced(t *testing.T, s sink) {
+	t.Helper()
 	first := report(t, 1, device, `{"status":"error"}`)
 	apply(t, s, compliance.Floor{}, floor(1, "a"), first)
 	_, err := s.Apply(t.Context(), compliance.Transaction{To: floor(1, "b"), Reports: []*compliance.Report{report(t, 1, device, `{"status":"compliant"}`)}})
@@ -164,6 +167,7 @@ func fenced(t *testing.T, s sink) {
 }
 
 func gaps(t *testing.T, s sink) {
+	t.Helper()
 	gap := compliance.Gap{First: 3, Last: 9, Seen: began}
 	if _, err := s.Apply(t.Context(), compliance.Transaction{To: floor(9, "a"), Gaps: []compliance.Gap{gap}}); err != nil {
 		t.Fatal(err)
@@ -216,7 +220,7 @@ func startCutter(t *testing.T, target string, after bool, cuts int) *cutter {
 
 func (c *cutter) pass(client net.Conn) {
 	defer client.Close()
-	upstream, err := net.Dial("unix", c.target) //nolint:noctx // A test's own connection.
+	upstream, err := net.Dial("unix", c.target)
 	if err != nil {
 		return
 	}

@@ -29,8 +29,14 @@ type message struct {
 
 // short are the fields of the hash, in the order in which the versions name them.
 var short = []struct{ name, field string }{
-	{"deviceDisplayName", "n"}, {"userName", "u"}, {"deviceModel", "m"}, {"platform", "p"},
-	{"complianceGracePeriodExpirationDateTime", "g"}, {"status", "s"}, {"lastReportedDateTime", "r"}, {"userPrincipalName", "e"},
+	{"deviceDisplayName", "n"},
+	{"userName", "u"},
+	{"deviceModel", "m"},
+	{"platform", "p"},
+	{"complianceGracePeriodExpirationDateTime", "g"},
+	{"status", "s"},
+	{"lastReportedDateTime", "r"},
+	{"userPrincipalName", "e"},
 }
 
 var statusNames = []string{"unknown", "notApplicable", "compliant", "remediated", "nonCompliant", "error", "conflict", "notAssigned"}
@@ -105,7 +111,7 @@ func oracle(all []message) map[string]any {
 		_, removed := m.body["@removed"]
 		for _, p := range append(slices.Clone(short), struct{ name, field string }{"id", ""}) {
 			v, set := m.body[p.name]
-			rank := ""
+			var rank string
 			switch {
 			case removed:
 				rank = "3"
@@ -201,6 +207,7 @@ func ticks(at int64) uint64 { return uint64((began.Unix()+62135596800)*1e7 + at)
 // writer merges a history from wherever it believes the bucket to be, in batches
 // of its own, against another that does the same.
 func writer(tb testing.TB, r *store.Redis, reports []*compliance.Report, name string, random *rand.Rand) error {
+	tb.Helper()
 	var have compliance.Floor
 	for n := 0; have.Sequence < uint64(len(reports)); n++ {
 		end := min(have.Sequence+1+uint64(random.IntN(9)), uint64(len(reports)))

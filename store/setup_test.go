@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -23,18 +22,11 @@ type server struct {
 
 func startServer(tb testing.TB) *server {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "store")
+	own, err := embedded.StartRedis(tb.Context(), embedded.RedisOptions{DataDir: tb.TempDir()})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	own, err := embedded.StartRedis(tb.Context(), embedded.RedisOptions{DataDir: dir})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		_ = own.Close()
-		_ = os.RemoveAll(dir)
-	})
+	tb.Cleanup(func() { _ = own.Close() })
 	if own.StandIn() {
 		tb.Fatal("the tests need redis-server or valkey-server in PATH: run make deps")
 	}
