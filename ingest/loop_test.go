@@ -260,6 +260,7 @@ func TestAWorkerThatStartsAnewGoesOnFromTheFloors(t *testing.T) {
 	r.start()
 	r.settled()
 	r.same(r.messages())
+	r.stop()
 	if n := r.observer.outcomes[compliance.Applied]; n != 150 {
 		t.Errorf("want 150 reports applied, have %d", n)
 	}

@@ -48,13 +48,17 @@ func TestTheConnectionMayBeClosedWhileAReportWaits(t *testing.T) {
 	s := startServer(t)
 	nc := s.connect(t)
 	s.stop()
-	p, err := publisher.New(nc, publisher.Options{AckTimeout: time.Hour})
+	inside := make(chan struct{})
+	p, err := publisher.New(nc, publisher.Options{
+		AckTimeout: time.Hour, Now: func() time.Time { close(inside); return time.Now() },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
 	eventually(t, "the connection lost", nc.IsReconnecting)
 	done := start(func() (publisher.Ack, error) { return p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}) })
+	<-inside
 	nc.Close()
 	if got := <-done; !errors.Is(got.err, publisher.ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", got.err)
@@ -123,10 +127,14 @@ func TestCloseEndsWhatCannotEndByItself(t *testing.T) {
 
 	// Without a connection too.
 	s.stop()
-	p = connect(t, s.ClientURL(), publisher.Options{AckTimeout: time.Hour})
+	inside := make(chan struct{})
+	p = connect(t, s.ClientURL(), publisher.Options{
+		AckTimeout: time.Hour, Now: func() time.Time { close(inside); return time.Now() },
+	})
 	offline := start(func() (publisher.Ack, error) {
 		return p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
 	})
+	<-inside
 	p.Close()
 	if got := <-offline; !errors.Is(got.err, publisher.ErrClosed) {
 		t.Errorf("the one without a connection: %v, want ErrClosed", got.err)

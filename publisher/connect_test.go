@@ -20,12 +20,16 @@ func TestConnectDoesNotNeedTheServer(t *testing.T) {
 	s.stream(t)
 	s.stop()
 	connected := make(chan struct{})
+	waiting := make(chan struct{})
 	o := quick
+	o.AckTimeout = time.Hour // The first attempt waits for the connection.
+	o.Now = func() time.Time { close(waiting); return time.Now() }
 	o.NATS = []nats.Option{nats.ConnectHandler(func(*nats.Conn) { close(connected) })}
 	p := connect(t, s.ClientURL(), o)
 	done := start(func() (publisher.Ack, error) { return p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}) })
+	<-waiting
 	s.start(t)
-	if got := <-done; got.err != nil || got.value.Sequence != 1 {
+	if got := <-done; got.err != nil || got.value.Sequence != 1 || got.value.Attempts != 1 {
 		t.Errorf("got %+v", got)
 	}
 	<-connected

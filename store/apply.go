@@ -101,11 +101,11 @@ func (a *application) prepare(ctx context.Context, tx *redis.Tx) (counts, bool, 
 	}
 	a.merge()
 	if a.tx.Recount {
-		counts, err = a.recount(ctx, tx)
-	} else {
-		err = a.count(counts)
+		if counts, err = a.recount(ctx, tx); err != nil {
+			return counts, false, err
+		}
 	}
-	return counts, false, err
+	return counts, false, a.count(counts)
 }
 
 // confirm tells a corrupt key from one that another writer changed between two of
@@ -141,7 +141,7 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 		countsCmd = pipe.HMGet(ctx, countsKey(b), table.fields...)
 	}
 	var expired *redis.StringSliceCmd
-	if keep := a.store.options.Tombstones; keep > 0 && !a.tx.To.Stored.IsZero() {
+	if keep := a.store.options.Tombstones; keep > 0 && !a.tx.To.Stored.IsZero() && !a.tx.Recount {
 		until := strconv.FormatInt(a.tx.To.Stored.Add(-keep).UnixMilli(), 10)
 		expired = pipe.ZRangeByScore(ctx, tombsKey(b), &redis.ZRangeBy{Min: "-inf", Max: until, Count: maxExpired})
 	}
@@ -201,13 +201,15 @@ func (e *entry) fields() []string {
 func (a *application) load(e *entry, reply *redis.SliceCmd) error {
 	fields, err := reply.Result()
 	if err != nil {
-		return a.judge(err, "a record")
+		err = a.judge(err, "a record")
+	} else if e.old, err = decode(fields); err != nil {
+		err = &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a record"}
 	}
-	if e.old, err = decode(fields); err != nil {
-		if !a.tx.Recount {
-			return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a record"}
-		}
-		e.old = compliance.Record{}
+	if _, corrupt := errors.AsType[*compliance.CorruptError](err); corrupt && a.tx.Recount {
+		e.old, err = compliance.Record{}, nil // The recount deletes it.
+	}
+	if err != nil {
+		return err
 	}
 	if e.old.Exists() {
 		e.old.Values[compliance.ID] = compliance.TextValue(e.key.Device)

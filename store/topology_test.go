@@ -119,7 +119,7 @@ func TestAClusterOfThreeConforms(t *testing.T) {
 	for _, node := range nodes {
 		until(t, "a cluster that is whole", func(ctx context.Context) bool {
 			info, err := node.ClusterInfo(ctx).Result()
-			shards, errSlots := node.ClusterSlots(ctx).Result()
+			shards, errSlots := node.ClusterShards(ctx).Result()
 			return err == nil && errSlots == nil && len(shards) == 3 && len(info) > 0 && info[:16] == "cluster_state:ok"
 		})
 	}

@@ -27,7 +27,9 @@ type Store interface {
 const Tombstones = 100 * time.Second
 
 // Layout is the layout that the stores under test must have.
-func Layout() compliance.Layout { return compliance.Layout{Partitions: 1, Buckets: compliance.MaxBuckets} }
+func Layout() compliance.Layout {
+	return compliance.Layout{Partitions: 1, Buckets: compliance.MaxBuckets}
+}
 
 // Run runs the whole suite. Every call of open returns an empty store with
 // [Layout] and [Tombstones].
