@@ -219,10 +219,15 @@ func (a *application) load(e *entry, reply *redis.SliceCmd) error {
 
 // judge tells an error that means a corrupt key from one that passes.
 func (a *application) judge(err error, what string) error {
-	if strings.HasPrefix(err.Error(), "WRONGTYPE") {
+	if isWrongType(err) {
 		return &compliance.CorruptError{Bucket: a.tx.Bucket, What: what}
 	}
 	return err
+}
+
+// isWrongType says that a key has another type than the command is for.
+func isWrongType(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE")
 }
 
 // loadExpired adds the expired tombstones as entries without reports.
@@ -324,7 +329,7 @@ func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) err
 		return err
 	}
 	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") {
+		if isWrongType(cmd.Err()) {
 			return &compliance.CorruptError{Bucket: b, What: "a key that the transaction wrote"}
 		}
 	}

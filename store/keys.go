@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/complianced/complianced/compliance"
 )
@@ -63,9 +64,12 @@ func gapField(g compliance.Gap) string {
 	return strconv.FormatUint(g.First, 10) + "-" + strconv.FormatUint(g.Last, 10)
 }
 
-func parseGapField(field string) (compliance.Gap, bool) {
+// parseGap is the inverse of gapField, and of what is written beside it.
+func parseGap(field, seen string) (compliance.Gap, bool) {
 	first, last, _ := strings.Cut(field, "-")
 	f, errFirst := strconv.ParseUint(first, 10, 64)
 	l, errLast := strconv.ParseUint(last, 10, 64)
-	return compliance.Gap{First: f, Last: l}, errFirst == nil && errLast == nil && f <= l
+	at, errSeen := time.Parse(time.RFC3339Nano, seen)
+	gap := compliance.Gap{First: f, Last: l, Seen: at}
+	return gap, errFirst == nil && errLast == nil && errSeen == nil && f <= l
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -92,6 +91,8 @@ func readFloor(reply *redis.StringCmd) (compliance.Floor, error) {
 	switch {
 	case errors.Is(err, redis.Nil):
 		return compliance.Floor{}, nil
+	case isWrongType(err):
+		return compliance.Floor{Stream: unreadableStream}, nil // As every floor that is none.
 	case err != nil:
 		return compliance.Floor{}, err
 	}
@@ -114,12 +115,10 @@ func (r *Redis) Gaps(ctx context.Context, buckets []compliance.Bucket) ([][]comp
 			return nil, fmt.Errorf("read gaps: %w", err)
 		}
 		for field, seen := range fields {
-			gap, ok := parseGapField(field)
-			at, err := time.Parse(time.RFC3339Nano, seen)
-			if !ok || err != nil {
+			gap, ok := parseGap(field, seen)
+			if !ok {
 				return nil, &compliance.CorruptError{Bucket: buckets[i], What: "the gaps"}
 			}
-			gap.Seen = at
 			gaps[i] = append(gaps[i], gap)
 		}
 	}

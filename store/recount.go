@@ -13,13 +13,16 @@ import (
 const scanCount = 1000
 
 // recount reads every record of the bucket and returns the counts that follow.
-// It deletes at once what cannot be read, and makes the index of tombstones
-// anew. It stands inside the watched part of a transaction, so that nobody else
+// It deletes at once what cannot be read, gaps included, and makes the index of
+// tombstones anew. It stands inside the watched part of a transaction, so that nobody else
 // has written when its counts are.
 func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error) {
 	c := counts{values: map[string]int64{}, changed: map[string]bool{}, anew: true}
 	b := a.tx.Bucket
 	if err := tx.Del(ctx, tombsKey(b)).Err(); err != nil {
+		return c, fmt.Errorf("recount: %w", err)
+	}
+	if err := a.mendGaps(ctx, tx); err != nil {
 		return c, fmt.Errorf("recount: %w", err)
 	}
 	seen := map[string]bool{} // SCAN may name a key twice.
@@ -35,6 +38,28 @@ func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error)
 			return c, nil
 		}
 	}
+}
+
+// mendGaps deletes what is no gap.
+func (a *application) mendGaps(ctx context.Context, tx *redis.Tx) error {
+	key := gapsKey(a.tx.Bucket)
+	fields, err := tx.HGetAll(ctx, key).Result()
+	if isWrongType(err) {
+		return tx.Del(ctx, key).Err()
+	}
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for field, seen := range fields {
+		if _, ok := parseGap(field, seen); !ok {
+			gone = append(gone, field)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return tx.HDel(ctx, key, gone...).Err()
 }
 
 func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []string, seen map[string]bool, c counts) error {
@@ -55,7 +80,7 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 	fix := tx.Pipeline()
 	for _, r := range reads {
 		fields, err := r.reply.Result()
-		if err != nil && a.judge(err, "") == err { //nolint:errorlint // The same error means: not a corrupt key.
+		if err != nil && !isWrongType(err) {
 			return fmt.Errorf("recount: %w", err)
 		}
 		var record compliance.Record

@@ -313,5 +313,8 @@ func parseFloor(line string) compliance.Floor {
 	if numbers[2] != 0 {
 		f.Stored = time.Unix(0, numbers[2]).UTC()
 	}
+	if f.Absent() || formatFloor(f) != line {
+		return unreadable // A sequence of -1 would be ahead of every report.
+	}
 	return f
 }

@@ -1,0 +1,153 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/store"
+)
+
+// TestCorruptKeysAreToldOnceAndMended harms one key after the other; the worker's
+// way back is a recount on top of whatever floor there is.
+func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	record, sibling := "cs:{00}:policy:"+device.Device, compliance.Key{Policy: "other", Device: device.Device}
+	replace := func(key string) func() error {
+		return func() error { return errors.Join(s.raw.Del(ctx, key).Err(), s.raw.RPush(ctx, key, "x").Err()) }
+	}
+	for _, c := range []struct {
+		name string
+		harm func() error
+		// foreign says that the floor is the one that is not there; quiet, that
+		// nothing in the way of a transaction reads the key.
+		foreign, quiet bool
+	}{
+		{name: "a record of another type", harm: replace(record)},
+		{name: "a version that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", "x").Err() }},
+		{name: "other versions that are none", harm: func() error { return s.raw.HSet(ctx, record, "w", "9.......").Err() }},
+		{name: "a record without its version", harm: func() error { return s.raw.HDel(ctx, record, "v").Err() }},
+		{name: "a store time that is none", harm: func() error { return s.raw.HSet(ctx, record, "t", "x").Err() }},
+		{name: "counts of another type", harm: replace("cs:{00}:|counts")},
+		{name: "a count that is no number", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "1.5").Err() }},
+		{name: "a count below one", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "0").Err() }},
+		{name: "an index of tombstones of another type", harm: replace("cs:{00}:|tombs")},
+		{name: "an index of tombstones that names none", harm: func() error {
+			return s.raw.ZAdd(ctx, "cs:{00}:|tombs", z(0, "no record")).Err()
+		}},
+		{name: "gaps of another type", harm: replace("cs:{00}:|gaps")},
+		{name: "a gap that is none", quiet: true, harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|gaps", "9-1", "x").Err() }},
+		{name: "a floor of another type", foreign: true, harm: replace("cs:{00}:|floor")},
+		{name: "a floor that is none", foreign: true, harm: func() error { return s.raw.Set(ctx, "cs:{00}:|floor", "x", 0).Err() }},
+		{name: "a floor with a negative sequence", foreign: true, harm: func() error {
+			return s.raw.Set(ctx, "cs:{00}:|floor", "COMPLIANCE_STATUS 1800000000000000000 -1 0 1 4 a", 0).Err()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := s.raw.FlushAll(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+			r := s.open(t, store.Options{Tombstones: keepTombstones})
+			reports := []*compliance.Report{
+				report(t, 1, device, `{"status":"error"}`), report(t, 2, sibling, `{"@removed":{}}`), report(t, 3, device, `{"@removed":{}}`),
+			}
+			gap := []compliance.Gap{{First: 1, Last: 1, Seen: began}}
+			if _, err := r.Apply(ctx, compliance.Transaction{To: floor(2, "a"), Reports: reports[:2], Gaps: gap}); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.harm(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := r.Apply(ctx, compliance.Transaction{
+				From: floor(2, "a"), To: floor(3, "b"), Reports: reports[2:],
+				Gaps: []compliance.Gap{{First: 3, Last: 3, Seen: began}},
+			})
+			corrupt, isCorrupt := errors.AsType[*compliance.CorruptError](err)
+			foreign, isForeign := errors.AsType[*compliance.FloorError](err)
+			switch {
+			case c.quiet && err != nil:
+				t.Fatal(err)
+			case isForeign != c.foreign || isCorrupt == c.foreign && !c.quiet:
+				t.Fatalf("Apply: %v", err)
+			case isForeign && (foreign.Have.Absent() || foreign.Have.SameStream(floor(2, "a"))):
+				t.Fatalf("the floor reads as %+v", foreign.Have)
+			case isCorrupt && (corrupt.Bucket != 0 || corrupt.What == ""):
+				t.Fatalf("Apply: %+v", corrupt)
+			}
+			mend(t, s, r, reports)
+		})
+	}
+}
+
+// mend does what a worker does about a corrupt bucket, and compares with a store
+// that was never harmed.
+func mend(t *testing.T, s *server, r *store.Redis, reports []*compliance.Report) {
+	t.Helper()
+	floors, err := r.Floors(t.Context(), []compliance.Bucket{0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := floor(0, "c")
+	again.Repair = true
+	if _, err := r.Apply(t.Context(), compliance.Transaction{From: floors[0], To: again, Recount: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Gaps(t.Context(), []compliance.Bucket{0}); err != nil {
+		t.Error(err)
+	}
+	apply(t, r, again, floor(3, "d"), reports...)
+	if _, err := r.Apply(t.Context(), compliance.Transaction{From: floor(3, "d"), To: floor(3, "e"), Accept: true}); err != nil {
+		t.Fatal(err)
+	}
+	have := s.dump(t)
+	if err := s.raw.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, r, compliance.Floor{}, floor(3, "e"), reports...)
+	want := s.dump(t)
+	delete(have, "cs:|meta")
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("after the repair (-never harmed +mended):\n%s", diff)
+	}
+}
+
+func TestARecountMakesTheCountsAndTheIndexOfTombstonesAnew(t *testing.T) {
+	s := startServer(t)
+	r := s.open(t, store.Options{Tombstones: keepTombstones})
+	ctx := t.Context()
+	sibling := compliance.Key{Policy: "other", Device: device.Device}
+	apply(t, r, compliance.Floor{}, floor(2, "a"), report(t, 1, device, `{"status":"error"}`), report(t, 2, sibling, `{"@removed":{}}`))
+	want := s.dump(t)
+	err := errors.Join(
+		s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "7", "gone|error", "1", "garbage", "x").Err(),
+		s.raw.ZAdd(ctx, "cs:{00}:|tombs", z(1, "policy:"+device.Device), z(2, "policy:gone"), z(3, "garbage")).Err(),
+		s.raw.HSet(ctx, "cs:{00}:policy:corrupt", "v", "x").Err(),
+		s.raw.HSet(ctx, "cs:{00}:policy:without-version", "s", "1").Err(),
+		s.raw.Set(ctx, "cs:{00}:policy:string", "x", 0).Err(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := compliance.Transaction{
+		From: floor(2, "a"), To: floor(3, "b"), Recount: true,
+		// One of the reports is for a record that cannot be read.
+		Reports: []*compliance.Report{report(t, 3, compliance.Key{Policy: "policy", Device: "string"}, `{"status":"conflict"}`)},
+	}
+	if _, err := r.Apply(ctx, tx); err != nil {
+		t.Fatal(err)
+	}
+	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1, compliance.StatusConflict: 1}})
+	have := s.dump(t)
+	want["cs:{00}:policy:string"] = have["cs:{00}:policy:string"]
+	want["cs:{00}:|counts"] = map[string]string{"policy|error": "1", "policy|conflict": "1"}
+	want["cs:{00}:|floor"] = store.FormatFloor(tx.To)
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("after the recount (-want +redis):\n%s", diff)
+	}
+}
+
+func z(score float64, member string) redis.Z { return redis.Z{Score: score, Member: member} }

@@ -1,0 +1,218 @@
+package store_test
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/store"
+)
+
+// documented is the device of the documented example; in a layout of four
+// buckets it lies in bucket 1.
+const documented = "a72b2760-2760-a72b-6027-2ba760272ba7"
+
+func documentedBody(tb testing.TB) string {
+	tb.Helper()
+	body, err := os.ReadFile("../compliance/testdata/documented.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(bytes.TrimSpace(body))
+}
+
+// Versions of the golden hashes: 2026-03-04T05:06:07.1234567Z and the seconds
+// after it in ticks since year 1, and the xxh3 of the event ids id0 to id8.
+const (
+	v0 = "08de79abbe3d2007ba677c0872c02c96"
+	v1 = "08de79abbed5b687fc280bc9f9d40416"
+	v2 = "08de79abbf6e4d078317e9bcacb91b5b"
+	v3 = "08de79abc006e38758f6bcb17d82caae"
+	v4 = "08de79abc09f7a0796f48d83ffeefe7d"
+	v5 = "08de79abc13810877d640076bdba97e2"
+	v6 = "08de79abc1d0a7074f2d044c2fb94f42"
+	v7 = "08de79abc2693d87dbb7bdbc0165d31c"
+	v8 = "08de79abc301d40781b651b13b7853dd"
+)
+
+// golden merges reports of one policy each, the n-th report of a policy with the
+// n-th version.
+type golden struct {
+	tb       testing.TB
+	sequence uint64
+	reports  []*compliance.Report
+}
+
+func (g *golden) add(policy string, bodies ...string) {
+	g.tb.Helper()
+	for n, body := range bodies {
+		g.sequence++
+		g.reports = append(g.reports, report(g.tb, g.sequence, compliance.Key{Policy: policy, Device: documented}, body,
+			"ce-id", fmt.Sprint("id", n), "ce-time", fmt.Sprintf("2026-03-04T05:06:%02d.12345678Z", 7+n)))
+	}
+}
+
+func TestTheKeysAreTheDocumentedOnes(t *testing.T) {
+	s := startServer(t)
+	r := s.open(t, store.Options{Tombstones: time.Hour})
+	if err := r.EnsureLayout(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := golden{tb: t}
+	g.add("uniform", documentedBody(t))
+	g.add("partial", `{"status":"error","platform":-0}`)
+	g.add("empty", `{}`)
+	g.add("nulls", `{"deviceDisplayName":null,"userName":null,"deviceModel":"","userPrincipalName":null}`)
+	g.add("tombstone", documentedBody(t), `{"@removed":{}}`)
+	g.add("revived", documentedBody(t), `{"@removed":{}}`, `{"status":"conflict"}`)
+	g.add("two", documentedBody(t), `{"status":"compliant","userName":"Zoë"}`)
+	eight := []string{
+		`{"deviceDisplayName":"a"}`, `{"userName":"b"}`, `{"deviceModel":"c"}`, `{"platform":-2147483648}`,
+		`{"complianceGracePeriodExpirationDateTime":"2026-01-01T00:00Z"}`, `{"status":"notAssigned"}`,
+		`{"lastReportedDateTime":"2026-01-01T00:00:00.123456789012+14:00"}`,
+	}
+	g.add("seven", append(eight[:7:7], `{"userPrincipalName":"d"}`)...)
+	g.add("eight", append(eight[:7:7], `{"userPrincipalName":"d"}`, `{}`)...)
+	to := floor(g.sequence, "write-1")
+	_, err := r.Apply(t.Context(), compliance.Transaction{
+		Bucket: 1, To: to, Reports: g.reports, Gaps: []compliance.Gap{{First: 2, Last: 9, Seen: began.Add(1)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uniform := map[string]string{
+		"v": v0, "n": "Device Display Name value", "u": "User Name value", "m": "Device Model value", "p": "8",
+		"g": "2017-01-01T00:02:41.4369203+03:00", "s": "4", "r": "2017-01-01T00:00:59.8078557+03:00", "e": "User Principal Name value",
+	}
+	two := map[string]string{"v": v1, "w": "10111011" + v0, "u": "Zoë", "s": "2"}
+	for _, field := range []string{"n", "m", "p", "g", "r", "e"} {
+		two[field] = uniform[field]
+	}
+	all := map[string]string{
+		"n": "a", "u": "b", "m": "c", "p": "-2147483648", "g": "2026-01-01T00:00Z", "s": "7",
+		"r": "2026-01-01T00:00:00.123456789012+14:00", "e": "d",
+	}
+	with := func(versions ...string) map[string]string {
+		hash := map[string]string{"v": versions[0], "w": versions[1]}
+		maps.Copy(hash, all)
+		return hash
+	}
+	const tag = "cs:{01}:"
+	want := map[string]any{
+		tag + "uniform:" + documented:   uniform,
+		tag + "partial:" + documented:   map[string]string{"v": v0, "w": "...0.0..", "s": "5", "p": "0"},
+		tag + "empty:" + documented:     map[string]string{"v": v0, "w": "........"},
+		tag + "nulls:" + documented:     map[string]string{"v": v0, "w": "000....0", "n": "\xff", "u": "\xff", "m": "", "e": "\xff"},
+		tag + "tombstone:" + documented: map[string]string{"v": v1, "t": "1800000006000"},
+		tag + "revived:" + documented:   map[string]string{"v": v2, "w": "11111011" + v1, "s": "6"},
+		tag + "two:" + documented:       two,
+		tag + "seven:" + documented:     with(v7, "12345670"+v0+v1+v2+v3+v4+v5+v6),
+		tag + "eight:" + documented:     with(v8, v0+v1+v2+v3+v4+v5+v6+v7),
+		tag + "|counts": map[string]string{
+			"uniform|nonCompliant": "1", "partial|error": "1", "empty|unknown": "1", "nulls|unknown": "1",
+			"revived|conflict": "1", "two|compliant": "1", "seven|notAssigned": "1", "eight|notAssigned": "1",
+		},
+		tag + "|floor": "COMPLIANCE_STATUS 1800000000000000000 28 1800000028000000000 1 4 write-1",
+		tag + "|gaps":  map[string]string{"2-9": "2027-01-15T08:00:00.000000001Z"},
+		tag + "|tombs": map[string]float64{"tombstone:" + documented: 1800000006000},
+		"cs:|meta":     map[string]string{"layout": "1", "partitions": "1", "buckets": "4"},
+	}
+	if diff := cmp.Diff(want, s.dump(t)); diff != "" {
+		t.Errorf("keys (-want +redis):\n%s", diff)
+	}
+	for name := range want {
+		if hash, ok := want[name].(map[string]string); ok {
+			if have := s.raw.ObjectEncoding(t.Context(), name).Val(); have != "listpack" {
+				t.Errorf("%s is a %s", name, have)
+			}
+			if w := hash["w"]; strings.HasPrefix(name, tag+"eight") && len(w) != 256 {
+				t.Errorf("eight other versions take %d bytes, not 256", len(w))
+			}
+		}
+	}
+	for policy, n := range map[string]int{"uniform": 9, "two": 9, "revived": 9, "eight": 9} {
+		record, err := r.Get(t.Context(), compliance.Key{Policy: policy, Device: documented})
+		if err != nil || !record.Exists() {
+			t.Errorf("%s: %v", policy, err)
+		}
+		for _, v := range record.Versions {
+			if v != (compliance.Version{}) {
+				n--
+			}
+		}
+		if n != 0 {
+			t.Errorf("%s has %d versions less than properties", policy, n)
+		}
+	}
+	back := floor(0, "write-2")
+	back.Stored, back.Repair = time.Time{}, true
+	if _, err := r.Apply(t.Context(), compliance.Transaction{Bucket: 1, From: to, To: back, Accept: true, Recount: true}); err != nil {
+		t.Fatal(err)
+	}
+	want[tag+"|floor"] = "COMPLIANCE_STATUS 1800000000000000000 0 0 1 4 write-2 repair"
+	delete(want, tag+"|gaps")
+	if diff := cmp.Diff(want, s.dump(t)); diff != "" {
+		t.Errorf("keys after a repair (-want +redis):\n%s", diff)
+	}
+}
+
+// budget is what a uniform record with two GUIDs as ids may take, everything
+// included, on Redis 7.0.
+const budget = 430
+
+func TestAUniformRecordKeepsToItsBudget(t *testing.T) {
+	s := startServer(t)
+	r := s.open(t, store.Options{})
+	const n = 20_000
+	body := documentedBody(t)
+	key := func(i int) compliance.Key {
+		return compliance.Key{Policy: documented, Device: fmt.Sprintf("a72b2760-2760-a72b-6027-%012x", i)}
+	}
+	before := usedMemory(t, s)
+	floors := map[compliance.Bucket]compliance.Floor{}
+	for i := 0; i < n; i += 1000 {
+		batches := map[compliance.Bucket][]*compliance.Report{}
+		for j := i; j < i+1000; j++ {
+			b := layout.BucketOf(key(j).Device)
+			batches[b] = append(batches[b], report(t, uint64(j+1), key(j), body))
+		}
+		for b, reports := range batches {
+			tx := compliance.Transaction{Bucket: b, From: floors[b], To: floor(uint64(i+1000), fmt.Sprint("w", i)), Reports: reports}
+			if _, err := r.Apply(t.Context(), tx); err != nil {
+				t.Fatal(err)
+			}
+			floors[b] = tx.To
+		}
+	}
+	// The table of keys has grown to 32,768 places for 20,000 keys: it weighs more
+	// here than in a full one.
+	perRecord := (usedMemory(t, s) - before) / n
+	one := s.raw.MemoryUsage(t.Context(), fmt.Sprintf("cs:{%02x}:%s:%s", int(layout.BucketOf(key(0).Device)), documented, key(0).Device)).Val()
+	t.Logf("a uniform record: MEMORY USAGE %d bytes, used_memory %d bytes", one, perRecord)
+	if one > budget || perRecord > budget {
+		t.Errorf("a uniform record takes %d and %d bytes, more than %d", one, perRecord, budget)
+	}
+}
+
+func usedMemory(t *testing.T, s *server) int64 {
+	t.Helper()
+	// The buffer of the append-only file comes and goes.
+	info := s.raw.InfoMap(t.Context(), "memory").Val()["Memory"]
+	used, err := strconv.ParseInt(info["used_memory"], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buffers, err := strconv.ParseInt(info["mem_not_counted_for_evict"], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return used - buffers
+}
