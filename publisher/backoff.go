@@ -8,9 +8,9 @@ import (
 // backoff returns the pause after the nth attempt, from 1: a random share ("full
 // jitter") of base doubled n-1 times, at most limit.
 func backoff(n int, base, limit time.Duration) time.Duration {
-	bound := base
+	bound := min(base, limit)
 	for ; n > 1 && bound < limit; n-- {
-		bound *= 2
+		bound += min(bound, limit-bound)
 	}
-	return rand.N(min(bound, limit) + 1)
+	return rand.N(bound) + 1
 }

@@ -78,6 +78,7 @@ func (p *Publisher) attempt(ctx context.Context, msg *nats.Msg) (*jetstream.PubA
 	if err := p.connected(ctx); err != nil {
 		return nil, err
 	}
+	// nats.go would refuse it too, but keeps a trace of every request that it could not send.
 	if int64(size(msg)) > p.nc.MaxPayload() {
 		return nil, ErrTooLarge
 	}

@@ -132,12 +132,7 @@ func TestWhatCannotBeSentIsNotSent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.p.Publish(t.Context(), test.o)
-			if want, ok := errors.AsType[*publisher.RefusedError](test.want); ok {
-				got, _ := errors.AsType[*publisher.RefusedError](err)
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Fatalf("(-want +got):\n%s", diff)
-				}
-			} else if !errors.Is(err, test.want) {
+			if !sameError(err, test.want) {
 				t.Fatalf("got %v, want %v", err, test.want)
 			}
 			if strings.Contains(err.Error(), "d1") || strings.Contains(err.Error(), "d2") {
@@ -147,6 +142,25 @@ func TestWhatCannotBeSentIsNotSent(t *testing.T) {
 	}
 	if n := count(t, stream); n != 0 {
 		t.Errorf("%d reports stored", n)
+	}
+}
+
+// sameError is errors.Is, and compares a RefusedError by what it holds.
+func sameError(err, want error) bool {
+	if refused, ok := errors.AsType[*publisher.RefusedError](want); ok {
+		got, _ := errors.AsType[*publisher.RefusedError](err)
+		return cmp.Equal(got, refused)
+	}
+	return errors.Is(err, want)
+}
+
+func TestWhatNoStreamTakesIsRefusedWithoutAServer(t *testing.T) {
+	s := startServer(t)
+	s.stop()
+	p := connect(t, s.ClientURL(), quick)
+	_, err := p.Publish(within(t, 10*time.Second), publisher.Outgoing{Key: key, Body: make([]byte, publisher.MaxReport)})
+	if !errors.Is(err, publisher.ErrTooLarge) {
+		t.Errorf("got %v, want ErrTooLarge", err)
 	}
 }
 
@@ -230,6 +244,26 @@ func TestAFinishedContextSendsNothing(t *testing.T) {
 	}
 	if n := count(t, stream); n != 0 {
 		t.Errorf("%d stored", n)
+	}
+}
+
+func TestAContextEndsAPause(t *testing.T) {
+	s := startServer(t)
+	o := quick
+	o.RetryWait = 1000 * time.Hour
+	o.RetryWaitMax = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	nc := s.connect(t)
+	p, err := publisher.New(nc, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	done := start(func() (publisher.Ack, error) { return p.Publish(ctx, publisher.Outgoing{Key: key, Body: body}) })
+	eventually(t, "an attempt that failed", func() bool { return nc.Stats().InMsgs >= 1 })
+	cancel()
+	if got := <-done; !errors.Is(got.err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", got.err)
 	}
 }
 
@@ -374,16 +408,18 @@ func TestWhichAnswersAreTriedAgain(t *testing.T) {
 	p := connect(t, s.ClientURL(), quick)
 	for name, test := range map[string]struct {
 		answer string
-		again  bool
+		want   error // nil: tried again
 	}{
-		"429 too many requests":         {`{"error":{"code":429,"err_code":10167,"description":"too many requests"}}`, true},
-		"503 temporarily unavailable":   {`{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`, true},
-		"500 not the leader":            {`{"error":{"code":500,"err_code":10009,"description":"JetStream cluster can not handle request"}}`, true},
-		"400 account limits":            {`{"error":{"code":400,"err_code":10002,"description":"resource limits exceeded for account"}}`, true},
-		"409 id in process":             {`{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"}}`, true},
-		"no answer of JetStream":        {`?`, true},
-		"400 sealed stream":             {`{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"}}`, false},
-		"400 headers of more than 64 K": {`{"error":{"code":400,"err_code":10097,"description":"header size exceeds maximum allowed of 64k"}}`, false},
+		"429 too many requests":       {`{"error":{"code":429,"err_code":10167,"description":"too many requests"}}`, nil},
+		"503 temporarily unavailable": {`{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`, nil},
+		"500 not the leader":          {`{"error":{"code":500,"err_code":10009,"description":"JetStream cluster can not handle request"}}`, nil},
+		"400 account limits":          {`{"error":{"code":400,"err_code":10002,"description":"resource limits exceeded for account"}}`, nil},
+		"409 id in process":           {`{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"}}`, nil},
+		"no answer of JetStream":      {`?`, nil},
+		"400 sealed stream": {`{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"}}`, &publisher.RefusedError{
+			Code: 400, ErrorCode: 10109, Description: "invalid operation on sealed stream",
+		}},
+		"400 headers of more than 64 K": {`{"error":{"code":400,"err_code":10097,"description":"header size exceeds maximum allowed of 64k"}}`, publisher.ErrTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			attempts := 0
@@ -405,8 +441,11 @@ func TestWhichAnswersAreTriedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			ack, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
-			if again := err == nil && ack.Attempts == 3 && ack.Sequence == 9; again != test.again {
-				t.Errorf("got %+v, %v, want another attempt: %v", ack, err, test.again)
+			if test.want == nil && (err != nil || ack.Attempts != 3 || ack.Sequence != 9) {
+				t.Errorf("got %+v, %v, want the third attempt accepted", ack, err)
+			}
+			if !sameError(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
 			}
 			if len(ids) != 1 {
 				t.Errorf("the attempts carry %d ids and times", len(ids))
@@ -453,6 +492,41 @@ func TestTicksRiseUnderConcurrentPublishers(t *testing.T) {
 		if !times[want] {
 			t.Fatalf("no report has the tick %s", want)
 		}
+	}
+}
+
+// Stamping alone, without the round trips that keep publishers apart.
+func TestNoTickIsGivenOutTwice(t *testing.T) {
+	s := startServer(t)
+	o := quick
+	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	o.Now = func() time.Time { return at }
+	p := connect(t, s.ClientURL(), o)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[time.Time]bool{}
+	const publishers, reports = 8, 5000
+	for range publishers {
+		wg.Go(func() {
+			times := make([]time.Time, reports)
+			for i := range times {
+				_, err := p.Publish(ctx, publisher.Outgoing{Key: key})
+				if unacked, ok := errors.AsType[*publisher.UnackedError](err); ok {
+					times[i] = unacked.EventTime
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, at := range times {
+				seen[at] = true
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != publishers*reports {
+		t.Errorf("%d times of %d reports", len(seen), publishers*reports)
 	}
 }
 

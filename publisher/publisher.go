@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,7 +23,6 @@ type Publisher struct {
 	gate    *gate
 	// hangUp closes the connection, if it is the publisher's own.
 	hangUp func()
-	once   sync.Once
 }
 
 // Connect returns a publisher with a connection of its own. url is that of a
@@ -122,8 +120,6 @@ func New(nc *nats.Conn, opts Options) (*Publisher, error) {
 // than once.
 func (p *Publisher) Close() {
 	p.gate.close()
-	p.once.Do(func() {
-		p.results.close()
-		p.hangUp()
-	})
+	p.results.close()
+	p.hangUp()
 }

@@ -153,8 +153,8 @@ func (r *results) forget(q *question) {
 	delete(r.asked, q.token)
 }
 
-// close ends the subscription and waits for its goroutine. It is called once,
-// when no question is open.
+// close ends the subscription and waits for its goroutine. It may be called more
+// than once, when no question is open or will be.
 func (r *results) close() {
 	if r.sub == nil {
 		return

@@ -158,7 +158,12 @@ func TestFiftyAskersHearTheirOwnResults(t *testing.T) {
 	defer func() { <-worker.Closed() }()
 	defer worker.Stop()
 
-	p := connect(t, s.ClientURL(), quick)
+	own := s.connect(t)
+	p, err := publisher.New(own, quick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
 	ctx := within(t, 20*time.Second)
 	var wg sync.WaitGroup
 	for i := range 50 {
@@ -176,6 +181,9 @@ func TestFiftyAskersHearTheirOwnResults(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	if n := own.NumSubscriptions(); n != 2 {
+		t.Errorf("%d subscriptions, want one for PubAcks and one for results", n)
+	}
 	token := stored(t, stream, 1).Header.Get("Compliance-Reply")
 	report, rejection := compliance.Rules{}.Decode(&compliance.Envelope{
 		Subject: key.Subject(), Header: map[string][]string{"Compliance-Reply": {token}}, Body: body,

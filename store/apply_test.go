@@ -14,44 +14,14 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/store"
+	"github.com/complianced/complianced/store/storetest"
 )
 
-// sink is what both stores are.
-type sink interface {
-	Apply(ctx context.Context, tx compliance.Transaction) ([]compliance.Effect, error)
-	Get(ctx context.Context, key compliance.Key) (compliance.Record, error)
-	Counts(ctx context.Context) (map[string][compliance.NumStatuses]int, error)
-	Floors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error)
-	Gaps(ctx context.Context, buckets []compliance.Bucket) ([][]compliance.Gap, error)
-}
-
-const keepTombstones = 100 * time.Second
-
-// TestConformance is the contract of a store, which both must keep.
-func TestConformance(t *testing.T) {
-	s := startServer(t)
-	for name, open := range map[string]func(t *testing.T) sink{
-		"memory": func(*testing.T) sink { return store.NewMemory(keepTombstones) },
-		"redis": func(t *testing.T) sink {
-			t.Helper()
-			if err := s.raw.FlushAll(t.Context()).Err(); err != nil {
-				t.Fatal(err)
-			}
-			return s.open(t, store.Options{Tombstones: keepTombstones})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Run("reports of one record are merged in sequence", func(t *testing.T) { inSequence(t, open(t)) })
-			t.Run("a removed record is a tombstone until it expires", func(t *testing.T) { tombstones(t, open(t)) })
-			t.Run("a floor that is not there fences the writer off", func(t *testing.T) { fenced(t, open(t)) })
-			t.Run("gaps are kept until they are accepted", func(t *testing.T) { gaps(t, open(t)) })
-		})
-	}
-}
+const keepTombstones = storetest.Tombstones
 
 var device = compliance.Key{Policy: "policy", Device: devicesOfBucket0()[0]}
 
-func apply(t *testing.T, s sink, from, to compliance.Floor, reports ...*compliance.Report) []compliance.Outcome {
+func apply(t *testing.T, s storetest.Store, from, to compliance.Floor, reports ...*compliance.Report) []compliance.Outcome {
 	t.Helper()
 	effects, err := s.Apply(t.Context(), compliance.Transaction{From: from, To: to, Reports: reports})
 	if err != nil {
@@ -64,7 +34,7 @@ func apply(t *testing.T, s sink, from, to compliance.Floor, reports ...*complian
 	return outcomes
 }
 
-func wantCounts(t *testing.T, s sink, want map[string][compliance.NumStatuses]int) {
+func wantCounts(t *testing.T, s storetest.Store, want map[string][compliance.NumStatuses]int) {
 	t.Helper()
 	have, err := s.Counts(t.Context())
 	if err != nil {
@@ -72,118 +42,6 @@ func wantCounts(t *testing.T, s sink, want map[string][compliance.NumStatuses]in
 	}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func inSequence(t *testing.T, s sink) {
-	t.Helper()
-	const at = "2026-01-01T00:00:00Z"
-	have := apply(t, s, compliance.Floor{}, floor(5, "a"),
-		report(t, 1, device, `{"status":"error","userName":"b"}`, "ce-id", "1", "ce-time", at),
-		report(t, 2, device, `{"status":"error","userName":"b"}`, "ce-id", "1", "ce-time", at),
-		report(t, 3, device, `{"userName":"c"}`, "ce-id", "1", "ce-time", at),
-		report(t, 4, device, `{"userName":"z"}`, "ce-id", "1", "ce-time", "2025-01-01T00:00:00Z"),
-		report(t, 5, device, `{"status":"compliant","userName":null}`, "ce-id", "2", "ce-time", "2026-01-02T00:00:00Z"),
-	)
-	want := []compliance.Outcome{compliance.Applied, compliance.Unchanged, compliance.Applied, compliance.Stale, compliance.Applied}
-	if diff := cmp.Diff(want, have); diff != "" {
-		t.Error(diff)
-	}
-	// A tie with what is stored: its value decides.
-	have = apply(t, s, floor(5, "a"), floor(7, "b"),
-		report(t, 6, device, `{"status":"notApplicable"}`, "ce-id", "2", "ce-time", "2026-01-02T00:00:00Z"),
-		report(t, 7, device, `{"userName":""}`, "ce-id", "2", "ce-time", "2026-01-02T00:00:00Z"))
-	// The id is set by every report: both have its version and value.
-	if diff := cmp.Diff([]compliance.Outcome{compliance.Unchanged, compliance.Applied}, have); diff != "" {
-		t.Error(diff)
-	}
-	effects, err := s.Apply(t.Context(), compliance.Transaction{From: floor(7, "b"), To: floor(8, "c"), Reports: []*compliance.Report{
-		report(t, 8, device, `{}`, "Compliance-Reply", "token"),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if record := string(effects[0].Record); !strings.Contains(record, `"status":"compliant"`) || !strings.Contains(record, `"userName":""`) {
-		t.Error(record)
-	}
-	record, err := s.Get(t.Context(), device)
-	if err != nil || !record.Exists() || record.Values[compliance.UserName] != compliance.TextValue("") ||
-		record.Values[compliance.Platform].Kind != compliance.Unset {
-		t.Errorf("%v: %v", err, record.Values)
-	}
-	wantCounts(t, s, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusCompliant: 1}})
-}
-
-func tombstones(t *testing.T, s sink) {
-	t.Helper()
-	apply(t, s, compliance.Floor{}, floor(2, "a"),
-		report(t, 1, device, `{"status":"error"}`), report(t, 2, device, `{"@removed":{}}`))
-	wantCounts(t, s, map[string][compliance.NumStatuses]int{})
-	const old = "2020-01-01T00:00:00Z"
-	have := apply(t, s, floor(2, "a"), floor(50, "b"), report(t, 50, device, `{"status":"error"}`, "ce-time", old))
-	if diff := cmp.Diff([]compliance.Outcome{compliance.Stale}, have); diff != "" {
-		t.Error(diff)
-	}
-	// The stale report was stored at 50: the tombstone lives until 150.
-	have = apply(t, s, floor(50, "b"), floor(149, "c"), report(t, 149, device, `{"status":"error"}`, "ce-time", old))
-	if diff := cmp.Diff([]compliance.Outcome{compliance.Stale}, have); diff != "" {
-		t.Error(diff)
-	}
-	// In one transaction: the report before its end makes no record, the one at its
-	// end does.
-	have = apply(t, s, floor(149, "c"), floor(249, "d"),
-		report(t, 248, compliance.Key{Policy: "other", Device: device.Device}, `{}`, "ce-time", old),
-		report(t, 249, device, `{"status":"error"}`, "ce-time", old))
-	if diff := cmp.Diff([]compliance.Outcome{compliance.Applied, compliance.Applied}, have); diff != "" {
-		t.Error(diff)
-	}
-	apply(t, s, floor(249, "d"), floor(251, "e"), report(t, 251, device, `{"@removed":{}}`))
-	apply(t, s, floor(251, "e"), floor(352, "f"))
-	record, err := s.Get(t.Context(), device)
-	if err != nil || !record.Empty() {
-		t.Errorf("%v: an expired tombstone is still there: %v", err, record)
-	}
-	wantCounts(t, s, map[string][compliance.NumStatuses]int{"other": {compliance.StatusUnknown: 1}})
-}
-
-func fenced(t *testing.T, s sink) {
-	t.Helper()
-	first := report(t, 1, device, `{"status":"error"}`)
-	apply(t, s, compliance.Floor{}, floor(1, "a"), first)
-	_, err := s.Apply(t.Context(), compliance.Transaction{To: floor(1, "b"), Reports: []*compliance.Report{report(t, 1, device, `{"status":"compliant"}`)}})
-	foreign, ok := errors.AsType[*compliance.FloorError](err)
-	if !ok || !foreign.Have.Equal(floor(1, "a")) {
-		t.Errorf("want the floor that is there, have %v", err)
-	}
-	wantCounts(t, s, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
-	effects, err := s.Apply(t.Context(), compliance.Transaction{To: floor(1, "a"), Reports: []*compliance.Report{first}})
-	if err != nil || effects != nil {
-		t.Errorf("a transaction that has happened: %v, %v", effects, err)
-	}
-	floors, err := s.Floors(t.Context(), []compliance.Bucket{1, 0})
-	if err != nil || !floors[0].Absent() || !floors[1].Equal(floor(1, "a")) {
-		t.Errorf("%v: %v", err, floors)
-	}
-}
-
-func gaps(t *testing.T, s sink) {
-	t.Helper()
-	gap := compliance.Gap{First: 3, Last: 9, Seen: began}
-	if _, err := s.Apply(t.Context(), compliance.Transaction{To: floor(9, "a"), Gaps: []compliance.Gap{gap}}); err != nil {
-		t.Fatal(err)
-	}
-	have, err := s.Gaps(t.Context(), []compliance.Bucket{0})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([][]compliance.Gap{{gap}}, have); diff != "" {
-		t.Error(diff)
-	}
-	if _, err := s.Apply(t.Context(), compliance.Transaction{From: floor(9, "a"), To: floor(9, "b"), Accept: true}); err != nil {
-		t.Fatal(err)
-	}
-	if have, err := s.Gaps(t.Context(), []compliance.Bucket{0}); err != nil || len(have[0]) != 0 {
-		t.Errorf("%v: %v", err, have)
 	}
 }
 

@@ -66,74 +66,12 @@ func until(t *testing.T, what string, ok func(ctx context.Context) bool) {
 	}
 }
 
-// conform runs the conformance cases, each on an emptied store.
-func conform(t *testing.T, options store.Options, empty func(ctx context.Context) error) {
-	t.Helper()
-	options.Tombstones = keepTombstones
-	open := func(t *testing.T) *store.Redis {
-		t.Helper()
-		if err := empty(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		r, err := store.New(layout, options)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = r.Close() })
-		if err := r.SelfTest(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	inSequence(t, open(t))
-	tombstones(t, open(t))
-	fenced(t, open(t))
-	gaps(t, open(t))
+func TestAClusterOfThreeKeepsTheContract(t *testing.T) {
+	c := startCluster(t)
+	conform(t, store.Options{URLs: c.urls}, c.empty)
 }
 
-func TestAClusterOfThreeConforms(t *testing.T) {
-	var addresses []string
-	var nodes []*redis.Client
-	for n := range 3 {
-		address := startProcess(t, "--cluster-enabled", "yes", "--save", "")
-		node := redis.NewClient(&redis.Options{Addr: address})
-		t.Cleanup(func() { _ = node.Close() })
-		first, last := n*5461, (n+1)*5461-1
-		if n == 2 {
-			last = 16383
-		}
-		if err := node.ClusterAddSlotsRange(t.Context(), first, last).Err(); err != nil {
-			t.Fatal(err)
-		}
-		addresses, nodes = append(addresses, "redis://"+address), append(nodes, node)
-	}
-	for _, node := range nodes[1:] {
-		host, port, err := net.SplitHostPort(nodes[0].Options().Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := node.ClusterMeet(t.Context(), host, port).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, node := range nodes {
-		until(t, "a cluster that is whole", func(ctx context.Context) bool {
-			info, err := node.ClusterInfo(ctx).Result()
-			shards, errSlots := node.ClusterShards(ctx).Result()
-			return err == nil && errSlots == nil && len(shards) == 3 && len(info) > 0 && info[:16] == "cluster_state:ok"
-		})
-	}
-	conform(t, store.Options{URLs: addresses}, func(ctx context.Context) error {
-		for _, node := range nodes {
-			if err := node.FlushAll(ctx).Err(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func TestAMasterFoundBySentinelConforms(t *testing.T) {
+func TestAMasterFoundBySentinelKeepsTheContract(t *testing.T) {
 	address := startProcess(t, "--save", "")
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -1,0 +1,4 @@
+package publisher
+
+// Backoff is backoff, for its test.
+var Backoff = backoff

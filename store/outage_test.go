@@ -1,0 +1,354 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/internal/embedded"
+	"github.com/complianced/complianced/store"
+)
+
+// middle stands between a client and the server and passes on what a test lets
+// it pass on.
+type middle struct {
+	server *server
+	// ask sees what the client sends and returns what the server is to get.
+	ask func(chunk []byte) []byte
+
+	listener net.Listener
+	all      sync.WaitGroup
+	mu       sync.Mutex
+	open     map[net.Conn]bool
+}
+
+func startMiddle(t *testing.T, s *server, ask func(chunk []byte) []byte) *middle {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &middle{server: s, ask: ask, listener: listener, open: map[net.Conn]bool{}}
+	m.all.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			m.all.Go(func() { m.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		m.mu.Lock()
+		for conn := range m.open {
+			_ = conn.Close()
+		}
+		m.open = nil
+		m.mu.Unlock()
+		m.all.Wait()
+	})
+	return m
+}
+
+func (m *middle) url() string { return "redis://" + m.listener.Addr().String() }
+
+func (m *middle) serve(client net.Conn) {
+	upstream, err := net.Dial("unix", m.server.raw.Options().Addr)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	m.mu.Lock()
+	late := m.open == nil
+	if !late {
+		m.open[client], m.open[upstream] = true, true
+	}
+	m.mu.Unlock()
+	var both sync.WaitGroup
+	pass := func(from, to net.Conn, change func([]byte) []byte) {
+		defer from.Close()
+		defer to.Close()
+		buffer := make([]byte, 1<<16)
+		for !late {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			if _, err := to.Write(change(buffer[:n])); err != nil {
+				return
+			}
+		}
+	}
+	both.Go(func() { pass(client, upstream, m.ask) })
+	both.Go(func() { pass(upstream, client, func(chunk []byte) []byte { return chunk }) })
+	both.Wait()
+}
+
+func isExec(chunk []byte) bool { return bytes.Contains(bytes.ToLower(chunk), []byte("\r\nexec\r\n")) }
+
+// retries notes what a store says of its attempts.
+type retries struct {
+	mu     sync.Mutex
+	causes []string
+	first  func()
+}
+
+func (r *retries) note(err error, _ time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.causes = append(r.causes, err.Error())
+	if len(r.causes) == 1 && r.first != nil {
+		r.first()
+	}
+}
+
+func (r *retries) n() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.causes)
+}
+
+func (r *retries) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.causes, "\n")
+}
+
+func TestTheWriterWhoseFloorIsTakenAtItsExecWritesNothing(t *testing.T) {
+	s := startServer(t)
+	other := s.open(t, store.Options{})
+	var once sync.Once
+	errs := make(chan error, 1)
+	won := floor(1, "other")
+	m := startMiddle(t, s, func(chunk []byte) []byte {
+		if isExec(chunk) {
+			once.Do(func() { // After all reads, before the EXEC.
+				_, err := other.Apply(t.Context(), compliance.Transaction{To: won, Reports: []*compliance.Report{report(t, 1, device, `{"status":"error"}`)}})
+				errs <- err
+			})
+		}
+		return chunk
+	})
+	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	effects, err := r.Apply(t.Context(), compliance.Transaction{To: floor(1, "own"), Reports: []*compliance.Report{report(t, 1, device, `{"status":"compliant"}`)}})
+	if err := <-errs; err != nil {
+		t.Fatal(err)
+	}
+	foreign, ok := errors.AsType[*compliance.FloorError](err)
+	if !ok || !foreign.Have.Equal(won) || effects != nil {
+		t.Errorf("Apply returns %v and %v, not the winner's floor", effects, err)
+	}
+	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
+}
+
+func TestATransactionWhoseAnswerWasLostAndThatIsBuiltOnIsNotDoneAgain(t *testing.T) {
+	s := startServer(t)
+	other := s.open(t, store.Options{})
+	var once sync.Once
+	own := floor(1, "own")
+	m := startMiddle(t, s, func(chunk []byte) []byte {
+		lost := false
+		if isExec(chunk) {
+			once.Do(func() {
+				lost = true
+				// The transaction happens, and another is built on it, before its writer
+				// hears of it. Closing the way drops the answer.
+				_, err := other.Apply(t.Context(), compliance.Transaction{To: own, Reports: []*compliance.Report{report(t, 1, device, `{"status":"error"}`)}})
+				if err == nil {
+					_, err = other.Apply(t.Context(), compliance.Transaction{From: own, To: floor(2, "other")})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if lost {
+			return []byte("QUIT\r\n")
+		}
+		return chunk
+	})
+	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = r.Apply(t.Context(), compliance.Transaction{To: own, Reports: []*compliance.Report{report(t, 1, device, `{"status":"error"}`)}})
+	foreign, ok := errors.AsType[*compliance.FloorError](err)
+	if !ok || !foreign.Have.Equal(floor(2, "other")) {
+		t.Errorf("Apply: %v", err)
+	}
+	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
+}
+
+func TestKilledConnectionsAreMadeAnew(t *testing.T) {
+	s := startServer(t)
+	heard := &retries{}
+	kills := 0
+	m := startMiddle(t, s, func(chunk []byte) []byte {
+		if isExec(chunk) && kills < 3 {
+			kills++
+			if err := s.raw.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		return chunk
+	})
+	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond, OnRetry: heard.note})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	have := apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	if diff := cmp.Diff([]compliance.Outcome{compliance.Applied}, have); diff != "" {
+		t.Error(diff)
+	}
+	if heard.n() != 3 {
+		t.Errorf("three kills and %d retries:\n%s", heard.n(), heard.text())
+	}
+	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
+}
+
+// TestRestart has a short name: it is part of the path of a Unix socket.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	start := func() *embedded.Redis {
+		t.Helper()
+		own, err := embedded.StartRedis(t.Context(), embedded.RedisOptions{DataDir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = own.Close() })
+		return own
+	}
+	first := start()
+	down := make(chan struct{})
+	heard := &retries{first: func() { close(down) }}
+	r, err := store.New(layout, store.Options{URLs: []string{first.URL()}, Backoff: time.Millisecond, OnRetry: heard.note})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var outcomes []compliance.Outcome
+	var applying sync.WaitGroup
+	applying.Go(func() {
+		outcomes = apply(t, r, floor(1, "a"), floor(2, "b"), report(t, 2, device, `{"status":"compliant"}`))
+	})
+	<-down
+	start()
+	applying.Wait()
+	if diff := cmp.Diff([]compliance.Outcome{compliance.Applied}, outcomes); diff != "" {
+		t.Error(diff)
+	}
+	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusCompliant: 1}})
+}
+
+func TestAServerThatLoadsIsWaitedFor(t *testing.T) {
+	address := startProcess(t, "--appendonly", "yes", "--save", "", "--enable-debug-command", "yes",
+		"--aof-use-rdb-preamble", "no", "--key-load-delay", "100")
+	raw := redis.NewClient(&redis.Options{Addr: address, ReadTimeout: time.Minute})
+	defer raw.Close()
+	pipe := raw.Pipeline()
+	for range 6000 { // It answers while it loads once in 1,024 commands.
+		pipe.Append(t.Context(), "ballast", "x")
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	heard := &retries{}
+	r, err := store.New(layout, store.Options{URLs: []string{"redis://" + address}, Backoff: time.Millisecond, OnRetry: heard.note})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	var loading sync.WaitGroup
+	loading.Go(func() {
+		if err := raw.Do(t.Context(), "DEBUG", "LOADAOF").Err(); err != nil {
+			t.Error(err)
+		}
+	})
+	at := floor(1, "a")
+	until(t, "a transaction that found the server loading", func(context.Context) bool {
+		to := floor(at.Sequence+1, "w")
+		apply(t, r, at, to, report(t, to.Sequence, device, `{"status":"error"}`))
+		at = to
+		return strings.Contains(heard.text(), "LOADING")
+	})
+	loading.Wait()
+	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
+}
+
+func TestATransactionEndsWithItsContextWhereRedisIsAway(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stopped := errors.New("the worker is stopped")
+	heard := &retries{first: func() { cancel(stopped) }}
+	r, err := store.New(layout, store.Options{URLs: []string{"redis://someone:hush@127.0.0.1:1"}, OnRetry: heard.note})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = r.Apply(ctx, compliance.Transaction{To: floor(1, "a")})
+	if !errors.Is(err, stopped) || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("Apply: %v", err)
+	}
+	for name, err := range map[string]error{
+		"Get":    second(r.Get(t.Context(), device)),
+		"Counts": second(r.Counts(t.Context())),
+		"Floors": second(r.Floors(t.Context(), []compliance.Bucket{0})),
+		"Gaps":   second(r.Gaps(t.Context(), []compliance.Bucket{0})),
+		"layout": r.EnsureLayout(t.Context()),
+		"test":   r.SelfTest(t.Context()),
+		"ping":   r.Ping(t.Context()),
+		"Open":   second(store.Open(t.Context(), store.Options{URLs: []string{"redis://someone:hush@127.0.0.1:1"}})),
+	} {
+		if err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestAProxyThatSwallowsWatchFailsTheSelfTest(t *testing.T) {
+	s := startServer(t)
+	var swallowed atomic.Int32
+	m := startMiddle(t, s, func(chunk []byte) []byte {
+		if bytes.Contains(chunk, []byte("\r\nwatch\r\n")) {
+			swallowed.Add(1)
+		}
+		return bytes.ReplaceAll(chunk, []byte("\r\nwatch\r\n"), []byte("\r\ntouch\r\n")) // As long, and without effect.
+	})
+	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.SelfTest(t.Context()); !errors.Is(err, store.ErrNoFence) {
+		t.Errorf("want ErrNoFence, have %v", err)
+	}
+	if swallowed.Load() == 0 {
+		t.Error("no WATCH came by")
+	}
+	if n := s.raw.DBSize(t.Context()).Val(); n != 0 {
+		t.Errorf("the self-test left %d keys", n)
+	}
+}
