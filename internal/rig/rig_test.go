@@ -1,0 +1,97 @@
+package rig_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/complianced/complianced/internal/rig"
+)
+
+func TestADeploymentIsStartedKilledAndStartedAgain(t *testing.T) {
+	ctx := t.Context()
+	programs, err := rig.Build(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, errNATS := programs.NewNATS(ctx, t.TempDir())
+	r, errRedis := programs.NewRedis(ctx, t.TempDir(), "--appendonly", "yes")
+	if err := errors.Join(errNATS, errRedis); err != nil {
+		t.Fatal(err)
+	}
+	w, err := programs.NewWorker(ctx, t.TempDir(), n, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	processes := []*rig.Process{n.Process, r.Process, w.Process}
+	defer func() {
+		for _, p := range processes {
+			if err := p.Stop(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	if err := errors.Join(n.Start(ctx), r.Start(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := w.Command(ctx, "provision", "--max-age", "0"); err != nil {
+		t.Fatal(err, out)
+	}
+	if err := w.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		cpu, errCPU := p.CPU()
+		memory, errMemory := p.PeakMemory()
+		if err := errors.Join(errCPU, errMemory); err != nil || memory < 1<<20 || cpu < 0 || cpu > time.Minute {
+			t.Errorf("%v: %s of processor time, %d bytes", err, cpu, memory)
+		}
+		if err := p.Kill(); err != nil || p.Running() {
+			t.Fatal("not killed:", err)
+		}
+	}
+	for _, p := range processes {
+		if err := p.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nc, err := nats.Connect(n.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Request("compliance.status.p.d", []byte(`{"status":"compliant"}`), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	out := ""
+	for !strings.Contains(out, "compliant") {
+		if out, err = w.Command(ctx, "summary"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := 0
+	if err := w.LogLines(func(map[string]any) { lines++ }); err != nil || lines == 0 {
+		t.Errorf("%v: %d lines in the log", err, lines)
+	}
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.Dir()
+	if _, err := os.Stat(n.StoreDir()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAProgramThatEndsIsAnError(t *testing.T) {
+	r, err := rig.Programs{Redis: "/bin/false"}.NewRedis(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(t.Context()); err == nil || !strings.Contains(err.Error(), r.LogFile()) {
+		t.Errorf("Start: %v", err)
+	}
+}
