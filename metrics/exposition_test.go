@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 )
 
@@ -90,11 +90,7 @@ func golden(t *testing.T, name string, from prometheus.Gatherer) {
 // lint applies Prometheus's own rules for names and help texts.
 func lint(t *testing.T, from prometheus.Gatherer) {
 	t.Helper()
-	families, err := from.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	problems, err := testutil.GatherAndLint(from)
 	if err != nil {
 		t.Fatal(err)
 	}

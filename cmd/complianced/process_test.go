@@ -73,17 +73,17 @@ type serving struct {
 	Metrics string `json:"metrics"`
 }
 
-func serve(t *testing.T) *serving {
+func serve(t *testing.T, args ...string) *serving {
 	t.Helper()
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(t.TempDir(), "serve.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &serving{T: t, dir: dir, log: log, args: []string{
+	s := &serving{T: t, dir: dir, log: log, args: append([]string{
 		"serve", "--data-dir", dir,
 		"--nats-listen", freeAddress(t), "--metrics-listen", freeAddress(t),
-	}}
+	}, args...)}
 	t.Cleanup(func() {
 		s.stop()
 		if t.Failed() {

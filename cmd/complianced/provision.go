@@ -100,33 +100,45 @@ func (c *common) acceptGaps(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	defer state.Close() //nolint:errcheck // All answers were read.
-	var buckets []compliance.Bucket
+	var n uint64
 	for partition := range state.Layout().Partitions {
-		buckets = append(buckets, state.Layout().BucketsOf(partition)...)
+		accepted, err := acceptGapsOf(ctx, state, state.Layout().BucketsOf(partition))
+		if err != nil {
+			return err
+		}
+		n += accepted
 	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%d reports that the streams lost are forgotten\n", n)
+	return nil
+}
+
+// acceptGapsOf returns how many reports the gaps of a partition's buckets cover.
+func acceptGapsOf(ctx context.Context, state *store.Redis, buckets []compliance.Bucket) (uint64, error) {
 	gaps, err := state.Gaps(ctx, buckets)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	n := 0
 	for i, b := range buckets {
 		if len(gaps[i]) == 0 {
 			continue
 		}
 		if err := acceptGap(ctx, state, b); err != nil {
-			return err
+			return 0, err
 		}
-		n++
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "gaps forgotten in %d buckets\n", n)
-	return nil
+	return lost(gaps), nil
 }
+
+var errNoFloor = errors.New("a bucket has no floor; start complianced serve on this Redis, then accept its gaps")
 
 func acceptGap(ctx context.Context, state *store.Redis, b compliance.Bucket) error {
 	for {
 		floors, err := state.Floors(ctx, []compliance.Bucket{b})
 		if err != nil {
 			return err
+		}
+		if floors[0].Absent() {
+			return errNoFloor
 		}
 		to := floors[0]
 		to.Write = "accept-" + uuid.NewString()[:8]

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/complianced/complianced/store"
 )
 
 // common are the settings of every command.
@@ -45,6 +47,7 @@ then from a YAML file (--config) with the flags' names as keys.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			store.LogDriver(slog.New(slog.DiscardHandler)) // A command's own errors say it all.
 			return c.load(cmd)
 		},
 	}

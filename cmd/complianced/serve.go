@@ -140,6 +140,7 @@ func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh b
 		return err
 	}
 	s.log = log
+	store.LogDriver(log)
 	dir, err := lockDir(path)
 	if err != nil {
 		return err
