@@ -23,8 +23,8 @@ import (
 // it pass on.
 type middle struct {
 	server *server
-	// ask sees what the client sends and returns what the server is to get.
-	ask func(chunk []byte) []byte
+	// ask sees what the client sends and passes on what the server is to get.
+	ask func(chunk []byte, pass func([]byte))
 
 	listener net.Listener
 	all      sync.WaitGroup
@@ -32,7 +32,7 @@ type middle struct {
 	open     map[net.Conn]bool
 }
 
-func startMiddle(t *testing.T, s *server, ask func(chunk []byte) []byte) *middle {
+func startMiddle(t *testing.T, s *server, ask func(chunk []byte, pass func([]byte))) *middle {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,22 +76,21 @@ func (m *middle) serve(client net.Conn) {
 	}
 	m.mu.Unlock()
 	var both sync.WaitGroup
-	pass := func(from, to net.Conn, change func([]byte) []byte) {
+	pass := func(from, to net.Conn, change func(chunk []byte, pass func([]byte))) {
 		defer from.Close()
 		defer to.Close()
+		write := func(chunk []byte) { _, _ = to.Write(chunk) } // A closed way is found by the next Read.
 		buffer := make([]byte, 1<<16)
 		for !late {
 			n, err := from.Read(buffer)
 			if err != nil {
 				return
 			}
-			if _, err := to.Write(change(buffer[:n])); err != nil {
-				return
-			}
+			change(buffer[:n], write)
 		}
 	}
 	both.Go(func() { pass(client, upstream, m.ask) })
-	both.Go(func() { pass(upstream, client, func(chunk []byte) []byte { return chunk }) })
+	both.Go(func() { pass(upstream, client, func(chunk []byte, pass func([]byte)) { pass(chunk) }) })
 	both.Wait()
 }
 
@@ -131,14 +130,14 @@ func TestTheWriterWhoseFloorIsTakenAtItsExecWritesNothing(t *testing.T) {
 	var once sync.Once
 	errs := make(chan error, 1)
 	won := floor(1, "other")
-	m := startMiddle(t, s, func(chunk []byte) []byte {
+	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
 		if isExec(chunk) {
 			once.Do(func() { // After all reads, before the EXEC.
 				_, err := other.Apply(t.Context(), compliance.Transaction{To: won, Reports: []*compliance.Report{report(t, 1, device, `{"status":"error"}`)}})
 				errs <- err
 			})
 		}
-		return chunk
+		pass(chunk)
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
 	if err != nil {
@@ -161,7 +160,7 @@ func TestATransactionWhoseAnswerWasLostAndThatIsBuiltOnIsNotDoneAgain(t *testing
 	other := s.open(t, store.Options{})
 	var once sync.Once
 	own := floor(1, "own")
-	m := startMiddle(t, s, func(chunk []byte) []byte {
+	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
 		lost := false
 		if isExec(chunk) {
 			once.Do(func() {
@@ -178,9 +177,10 @@ func TestATransactionWhoseAnswerWasLostAndThatIsBuiltOnIsNotDoneAgain(t *testing
 			})
 		}
 		if lost {
-			return []byte("QUIT\r\n")
+			pass([]byte("QUIT\r\n"))
+			return
 		}
-		return chunk
+		pass(chunk)
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond})
 	if err != nil {
@@ -195,18 +195,50 @@ func TestATransactionWhoseAnswerWasLostAndThatIsBuiltOnIsNotDoneAgain(t *testing
 	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
 }
 
+func TestWhatAnotherWriterChangesBetweenTwoReadsIsNotCorrupt(t *testing.T) {
+	s := startServer(t)
+	other := s.open(t, store.Options{})
+	apply(t, other, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"compliant"}`))
+	removed := floor(2, "other")
+	var once sync.Once
+	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
+		// The record is read before, the counts are read after the other writer.
+		if name := bytes.Index(chunk, []byte(":|counts")); name > 0 {
+			once.Do(func() {
+				command := bytes.LastIndexByte(chunk[:name], '*')
+				pass(chunk[:command])
+				chunk = chunk[command:]
+				apply(t, other, floor(1, "a"), removed, report(t, 2, device, `{"@removed":{}}`))
+			})
+		}
+		pass(chunk)
+	})
+	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = r.Apply(t.Context(), compliance.Transaction{
+		From: floor(1, "a"), To: floor(2, "own"), Reports: []*compliance.Report{report(t, 2, device, `{"status":"error"}`)},
+	})
+	foreign, ok := errors.AsType[*compliance.FloorError](err)
+	if !ok || !foreign.Have.Equal(removed) {
+		t.Errorf("Apply: %v", err)
+	}
+}
+
 func TestKilledConnectionsAreMadeAnew(t *testing.T) {
 	s := startServer(t)
 	heard := &retries{}
 	kills := 0
-	m := startMiddle(t, s, func(chunk []byte) []byte {
+	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
 		if isExec(chunk) && kills < 3 {
 			kills++
 			if err := s.raw.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
 				t.Error(err)
 			}
 		}
-		return chunk
+		pass(chunk)
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond, OnRetry: heard.note})
 	if err != nil {
@@ -331,11 +363,11 @@ func second[T any](_ T, err error) error { return err }
 func TestAProxyThatSwallowsWatchFailsTheSelfTest(t *testing.T) {
 	s := startServer(t)
 	var swallowed atomic.Int32
-	m := startMiddle(t, s, func(chunk []byte) []byte {
+	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
 		if bytes.Contains(chunk, []byte("\r\nwatch\r\n")) {
 			swallowed.Add(1)
 		}
-		return bytes.ReplaceAll(chunk, []byte("\r\nwatch\r\n"), []byte("\r\ntouch\r\n")) // As long, and without effect.
+		pass(bytes.ReplaceAll(chunk, []byte("\r\nwatch\r\n"), []byte("\r\ntouch\r\n"))) // As long, and without effect.
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
 	if err != nil {
