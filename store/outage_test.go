@@ -24,7 +24,7 @@ import (
 type middle struct {
 	server *server
 	// ask sees what the client sends and passes on what the server is to get.
-	ask func(chunk []byte, pass func([]byte))
+	ask func(w *way, chunk []byte)
 
 	listener net.Listener
 	all      sync.WaitGroup
@@ -32,7 +32,7 @@ type middle struct {
 	open     map[net.Conn]bool
 }
 
-func startMiddle(t *testing.T, s *server, ask func(chunk []byte, pass func([]byte))) *middle {
+func startMiddle(t *testing.T, s *server, ask func(w *way, chunk []byte)) *middle {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,34 +63,44 @@ func startMiddle(t *testing.T, s *server, ask func(chunk []byte, pass func([]byt
 
 func (m *middle) url() string { return "redis://" + m.listener.Addr().String() }
 
+// way is a client's connection through the middle.
+type way struct{ client, server net.Conn }
+
+// pass sends to the server. A closed way is found by the next read.
+func (w *way) pass(chunk []byte) { _, _ = w.server.Write(chunk) }
+
+// hangUp closes the way to the client: no answer to what is passed on after it
+// comes back.
+func (w *way) hangUp() { _ = w.client.Close() }
+
 func (m *middle) serve(client net.Conn) {
-	upstream, err := net.Dial("unix", m.server.raw.Options().Addr)
+	server, err := net.Dial("unix", m.server.raw.Options().Addr)
 	if err != nil {
 		_ = client.Close()
 		return
 	}
+	w := &way{client, server}
 	m.mu.Lock()
 	late := m.open == nil
 	if !late {
-		m.open[client], m.open[upstream] = true, true
+		m.open[client], m.open[server] = true, true
 	}
 	m.mu.Unlock()
-	var both sync.WaitGroup
-	pass := func(from, to net.Conn, change func(chunk []byte, pass func([]byte))) {
+	copyAll := func(from, to net.Conn, each func(chunk []byte)) {
 		defer from.Close()
 		defer to.Close()
-		write := func(chunk []byte) { _, _ = to.Write(chunk) } // A closed way is found by the next Read.
 		buffer := make([]byte, 1<<16)
 		for !late {
 			n, err := from.Read(buffer)
 			if err != nil {
 				return
 			}
-			change(buffer[:n], write)
+			each(buffer[:n])
 		}
 	}
-	both.Go(func() { pass(client, upstream, m.ask) })
-	both.Go(func() { pass(upstream, client, func(chunk []byte, pass func([]byte)) { pass(chunk) }) })
+	var both sync.WaitGroup
+	both.Go(func() { copyAll(client, server, func(chunk []byte) { m.ask(w, chunk) }) })
+	both.Go(func() { copyAll(server, client, func(chunk []byte) { _, _ = client.Write(chunk) }) })
 	both.Wait()
 }
 
@@ -130,14 +140,14 @@ func TestTheWriterWhoseFloorIsTakenAtItsExecWritesNothing(t *testing.T) {
 	var once sync.Once
 	errs := make(chan error, 1)
 	won := floor(1, "other")
-	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
 		if isExec(chunk) {
 			once.Do(func() { // After all reads, before the EXEC.
 				_, err := other.Apply(t.Context(), compliance.Transaction{To: won, Reports: []*compliance.Report{report(t, 1, device, `{"status":"error"}`)}})
 				errs <- err
 			})
 		}
-		pass(chunk)
+		w.pass(chunk)
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
 	if err != nil {
@@ -155,18 +165,55 @@ func TestTheWriterWhoseFloorIsTakenAtItsExecWritesNothing(t *testing.T) {
 	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
 }
 
+func TestATransactionWhoseAnswerNeverCameHappensOnce(t *testing.T) {
+	for name, came := range map[string]bool{"EXEC was lost": false, "the answer to EXEC was lost": true} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t)
+			cuts := 0
+			m := startMiddle(t, s, func(w *way, chunk []byte) {
+				cut := isExec(chunk) && cuts < 2
+				if cut {
+					cuts++
+					w.hangUp()
+				}
+				if !cut || came {
+					w.pass(chunk)
+				}
+			})
+			heard := &retries{}
+			r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond, OnRetry: heard.note})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			have := apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+			if diff := cmp.Diff([]compliance.Outcome{compliance.Applied}, have); diff != "" {
+				t.Error(diff)
+			}
+			if heard.n() == 0 {
+				t.Error("nothing was cut")
+			}
+			wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
+			record, err := r.Get(t.Context(), device)
+			if err != nil || record.Status() != compliance.StatusError {
+				t.Errorf("%v: the record reads %v", err, record)
+			}
+		})
+	}
+}
+
 func TestATransactionWhoseAnswerWasLostAndThatIsBuiltOnIsNotDoneAgain(t *testing.T) {
 	s := startServer(t)
 	other := s.open(t, store.Options{})
 	var once sync.Once
 	own := floor(1, "own")
-	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
 		lost := false
 		if isExec(chunk) {
 			once.Do(func() {
 				lost = true
 				// The transaction happens, and another is built on it, before its writer
-				// hears of it. Closing the way drops the answer.
+				// hears of it.
 				_, err := other.Apply(t.Context(), compliance.Transaction{To: own, Reports: []*compliance.Report{report(t, 1, device, `{"status":"error"}`)}})
 				if err == nil {
 					_, err = other.Apply(t.Context(), compliance.Transaction{From: own, To: floor(2, "other")})
@@ -177,10 +224,10 @@ func TestATransactionWhoseAnswerWasLostAndThatIsBuiltOnIsNotDoneAgain(t *testing
 			})
 		}
 		if lost {
-			pass([]byte("QUIT\r\n"))
+			w.hangUp()
 			return
 		}
-		pass(chunk)
+		w.pass(chunk)
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond})
 	if err != nil {
@@ -201,17 +248,17 @@ func TestWhatAnotherWriterChangesBetweenTwoReadsIsNotCorrupt(t *testing.T) {
 	apply(t, other, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"compliant"}`))
 	removed := floor(2, "other")
 	var once sync.Once
-	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
 		// The record is read before, the counts are read after the other writer.
 		if name := bytes.Index(chunk, []byte(":|counts")); name > 0 {
 			once.Do(func() {
 				command := bytes.LastIndexByte(chunk[:name], '*')
-				pass(chunk[:command])
+				w.pass(chunk[:command])
 				chunk = chunk[command:]
 				apply(t, other, floor(1, "a"), removed, report(t, 2, device, `{"@removed":{}}`))
 			})
 		}
-		pass(chunk)
+		w.pass(chunk)
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
 	if err != nil {
@@ -231,14 +278,14 @@ func TestKilledConnectionsAreMadeAnew(t *testing.T) {
 	s := startServer(t)
 	heard := &retries{}
 	kills := 0
-	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
 		if isExec(chunk) && kills < 3 {
 			kills++
 			if err := s.raw.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
 				t.Error(err)
 			}
 		}
-		pass(chunk)
+		w.pass(chunk)
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond, OnRetry: heard.note})
 	if err != nil {
@@ -363,11 +410,11 @@ func second[T any](_ T, err error) error { return err }
 func TestAProxyThatSwallowsWatchFailsTheSelfTest(t *testing.T) {
 	s := startServer(t)
 	var swallowed atomic.Int32
-	m := startMiddle(t, s, func(chunk []byte, pass func([]byte)) {
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
 		if bytes.Contains(chunk, []byte("\r\nwatch\r\n")) {
 			swallowed.Add(1)
 		}
-		pass(bytes.ReplaceAll(chunk, []byte("\r\nwatch\r\n"), []byte("\r\ntouch\r\n"))) // As long, and without effect.
+		w.pass(bytes.ReplaceAll(chunk, []byte("\r\nwatch\r\n"), []byte("\r\ntouch\r\n"))) // As long, and without effect.
 	})
 	r, err := store.New(layout, store.Options{URLs: []string{m.url()}})
 	if err != nil {
@@ -382,5 +429,19 @@ func TestAProxyThatSwallowsWatchFailsTheSelfTest(t *testing.T) {
 	}
 	if n := s.raw.DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("the self-test left %d keys", n)
+	}
+}
+
+func TestAnErrorOfAnAddressHoldsNoPassword(t *testing.T) {
+	r, err := store.New(layout, store.Options{URLs: []string{"redis://:hush@127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Ping(t.Context()); err == nil || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Error(err)
+	}
+	if _, err := store.New(layout, store.Options{URLs: []string{"http://:hush@x"}}); !errors.Is(err, store.ErrURL) || strings.Contains(err.Error(), "hush") {
+		t.Error(err)
 	}
 }

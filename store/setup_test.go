@@ -5,11 +5,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/internal/embedded"
 	"github.com/complianced/complianced/store"
+	"github.com/complianced/complianced/store/storetest"
 )
 
 var layout = compliance.Layout{Partitions: 1, Buckets: 4}
@@ -103,4 +105,32 @@ func report(tb testing.TB, sequence uint64, key compliance.Key, body string, hea
 		tb.Fatal(rejection.Violations)
 	}
 	return &r
+}
+
+const keepTombstones = storetest.Tombstones
+
+var device = compliance.Key{Policy: "policy", Device: devicesOfBucket0()[0]}
+
+func apply(t *testing.T, s storetest.Store, from, to compliance.Floor, reports ...*compliance.Report) []compliance.Outcome {
+	t.Helper()
+	effects, err := s.Apply(t.Context(), compliance.Transaction{From: from, To: to, Reports: reports})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var outcomes []compliance.Outcome
+	for _, effect := range effects {
+		outcomes = append(outcomes, effect.Outcome)
+	}
+	return outcomes
+}
+
+func wantCounts(t *testing.T, s storetest.Store, want map[string][compliance.NumStatuses]int) {
+	t.Helper()
+	have, err := s.Counts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Error(diff)
+	}
 }
