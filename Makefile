@@ -12,11 +12,11 @@ CC_NAME := $(firstword $(shell $(GO) env CC))
 RACE    := $(if $(and $(filter 1,$(shell $(GO) env CGO_ENABLED)),$(shell command -v $(CC_NAME) 2>/dev/null)),-race)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench deps
+.PHONY: help demo build test lint bench microbench sabotage deps
 
 ## help: print this list
 help:
-	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
 ## demo: run everything on this machine with a simulated fleet; flags in ARGS="--devices 1000"
 demo: build
@@ -35,9 +35,19 @@ test: deps
 lint:
 	$(TOOL) golangci-lint run
 
-## bench: run all benchmarks COUNT times; compare two saved outputs with go tool -modfile=internal/tools/go.mod benchstat
+## bench: measure everything on real servers, in about ten minutes; flags in ARGS="--count 1 --json bench.json"
 bench: deps
+	@mkdir -p bin
+	@$(GO) build -o bin/bench ./internal/bench
+	@bin/bench $(ARGS)
+
+## microbench: run all Go benchmarks COUNT times; compare two saved outputs with go tool -modfile=internal/tools/go.mod benchstat
+microbench: deps
 	@$(GO) test -run '^$$' -bench . -benchmem -count=$(COUNT) ./...
+
+## sabotage: put deliberate bugs in, one by one, and show that the tests catch each
+sabotage: deps
+	@$(GO) run ./internal/sabotage $(ARGS)
 
 ## deps: install redis-server, which the tests need, unless it or valkey-server is there
 deps:

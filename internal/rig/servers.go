@@ -93,6 +93,11 @@ func (r *Redis) Client() *redis.Client {
 }
 
 func (r *Redis) ready(ctx context.Context) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", r.Address)
+	if err != nil {
+		return false // Without this look the driver writes to standard error.
+	}
+	_ = conn.Close()
 	client := r.Client()
 	defer client.Close() //nolint:errcheck // Nothing was written.
 	return client.Ping(ctx).Err() == nil

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// The parts of a run.
+const (
+	partSpeed   = "speed"
+	partLatency = "latency"
+	partMemory  = "memory"
+	partDrain   = "drain"
+)
+
+// Settings say what is measured. They stand in the output.
+type Settings struct {
+	Reports    int           `json:"reports"`
+	Devices    int           `json:"devices"`
+	Policies   int           `json:"policies"`
+	Partitions int           `json:"partitions"`
+	Buckets    int           `json:"buckets"`
+	Count      int           `json:"count"`
+	Rate       int           `json:"rate"`
+	For        time.Duration `json:"for"`
+	Drain      int           `json:"drain"`
+	Seed       uint64        `json:"seed"`
+	AppendOnly []string      `json:"appendonly"`
+	Mixes      []Mix         `json:"mixes"`
+	Parts      []string      `json:"parts"`
+	// Bare are the settings of the bare work.
+	Bare BareSettings `json:"bare"`
+
+	dir     string
+	json    string
+	profile string
+}
+
+// errUsage says that a flag is wrong.
+var errUsage = errors.New("wrong usage")
+
+func usagef(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{errUsage}, args...)...)
+}
+
+// fullRate is how many reports of a drain stand for a second of the latency run,
+// where --for is not set: 20 s of 300,000.
+const fullRate = 15000
+
+func parse(args []string, stderr io.Writer) (Settings, error) {
+	var s Settings
+	var appendOnly, mix, only string
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&s.Reports, "reports", 300_000, "reports that wait when the worker starts")
+	flags.IntVar(&s.Devices, "devices", 100_000, "devices")
+	flags.IntVar(&s.Policies, "policies", 5, "policies; there is a record of each device under each")
+	flags.IntVar(&s.Partitions, "partitions", 1, "partitions")
+	flags.IntVar(&s.Buckets, "buckets", 16, "buckets")
+	flags.IntVar(&s.Count, "count", 5, "runs of which the medians are taken")
+	flags.IntVar(&s.Rate, "rate", 5000, "reports a second of the latency run")
+	flags.DurationVar(&s.For, "for", 0, "how long the latency run is (default 1s for each 15,000 --reports)")
+	flags.IntVar(&s.Drain, "drain", 1_000_000, "reports that wait in --only drain")
+	flags.Uint64Var(&s.Seed, "seed", 1, "the same seed gives the same reports")
+	flags.StringVar(&appendOnly, "appendonly", "both", "append-only file of Redis: `no|yes|both`")
+	flags.StringVar(&mix, "mix", "both", "what the reports change: `worst|steady|both`")
+	flags.StringVar(&only, "only", "speed,latency,memory", "`parts` to run: speed, latency, memory, drain")
+	flags.IntVar(&s.Bare.Pipeline, "bare-pipeline", 500, "commands in a pipeline of the bare work")
+	flags.IntVar(&s.Bare.Connections, "bare-connections", 4, "connections of the bare work to Redis")
+	flags.StringVar(&s.dir, "dir", os.TempDir(), "`folder` for the servers' data, which needs some GB for a while")
+	flags.StringVar(&s.json, "json", "", "`file` to write the figures to")
+	flags.StringVar(&s.profile, "profile", "", "`folder` for processor profiles of the worker, each of one more drain")
+	if err := flags.Parse(args); err != nil {
+		return s, usagef("%w", err)
+	}
+	if flags.NArg() > 0 {
+		return s, usagef("unknown argument %q", flags.Arg(0))
+	}
+	switch appendOnly {
+	case "no", "yes":
+		s.AppendOnly = []string{appendOnly}
+	case "both":
+		s.AppendOnly = []string{"no", "yes"}
+	default:
+		return s, usagef("--appendonly is no, yes or both")
+	}
+	switch mix {
+	case "worst":
+		s.Mixes = []Mix{WorstCase}
+	case "steady":
+		s.Mixes = []Mix{SteadyFleet}
+	case "both":
+		s.Mixes = []Mix{WorstCase, SteadyFleet}
+	default:
+		return s, usagef("--mix is worst, steady or both")
+	}
+	s.Parts = strings.Split(only, ",")
+	return s.checked()
+}
+
+func (s Settings) checked() (Settings, error) {
+	for _, part := range s.Parts {
+		if !slices.Contains([]string{partSpeed, partLatency, partMemory, partDrain}, part) {
+			return s, usagef("--only: %q is none of speed, latency, memory and drain", part)
+		}
+	}
+	for _, n := range []int{s.Reports, s.Devices, s.Policies, s.Count, s.Rate, s.Drain, s.Bare.Pipeline, s.Bare.Connections} {
+		if n < 1 {
+			return s, usagef("a number is less than 1")
+		}
+	}
+	if err := s.layout().Validate(); err != nil {
+		return s, usagef("--partitions, --buckets: %w", err)
+	}
+	if s.For <= 0 {
+		s.For = time.Duration(s.Reports) * time.Second / fullRate
+	}
+	return s, nil
+}
+
+func (s Settings) layout() compliance.Layout {
+	return compliance.Layout{Partitions: s.Partitions, Buckets: s.Buckets}
+}
+
+func (s Settings) has(part string) bool { return slices.Contains(s.Parts, part) }
