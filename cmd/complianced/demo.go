@@ -74,7 +74,7 @@ func welcome(w io.Writer, dir string, found addresses) {
 func (s *server) show(ctx context.Context, w io.Writer, log *slog.Logger, l *load) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		_, err := l.run(ctx, s.nats)
+		_, err := l.run(ctx, s.nats, log)
 		return quiet(ctx, err)
 	})
 	terminal := isTerminal(os.Stdout)

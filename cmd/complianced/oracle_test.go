@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/zeebo/xxh3"
@@ -51,8 +54,8 @@ func recompute(messages []stored) map[string]string {
 	for _, m := range messages {
 		ids := strings.TrimPrefix(m.subject, "compliance.status.")
 		policy, device, _ := strings.Cut(ids, ".")
-		body, ok := right(m.body)
-		if !ok {
+		body, ok := right(device, m.body)
+		if !ok || !recordIDs.MatchString(ids) {
 			continue
 		}
 		at, ok := eventTime(m, body)
@@ -134,37 +137,48 @@ func rank(name, value string) string {
 	return " " + strings.Trim(value, `"`)
 }
 
-// right tells whether a body follows the rules, as far as these tests break them.
-func right(body []byte) (map[string]json.RawMessage, bool) {
-	var members map[string]json.RawMessage
-	if json.Unmarshal(body, &members) != nil {
+var recordIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}\.[A-Za-z0-9_-]{1,128}$`)
+
+// right tells whether a body follows the rules, as far as simulate and these tests
+// break them.
+func right(device string, body []byte) (map[string]json.RawMessage, bool) {
+	members := map[string]json.RawMessage{}
+	reader := json.NewDecoder(bytes.NewReader(body))
+	if open, err := reader.Token(); err != nil || open != json.Delim('{') || len(body) > 16<<10 || !utf8.Valid(body) || !json.Valid(body) {
 		return nil, false
 	}
-	for name, value := range members {
-		var text string
-		switch name {
-		case "status":
-			if json.Unmarshal(value, &text) != nil || !slices.Contains(statuses, text) {
-				return nil, false
-			}
-		case "platform":
-			if bytes.ContainsAny(value, ".eE") {
-				return nil, false
-			}
-		case "lastReportedDateTime", "complianceGracePeriodExpirationDateTime":
-			if json.Unmarshal(value, &text) != nil {
-				return nil, false
-			}
-			if _, err := time.Parse(time.RFC3339Nano, text); err != nil {
-				return nil, false
-			}
-		default:
-			if !strings.HasPrefix(name, "@") && !slices.ContainsFunc(defaults, func(d struct{ name, value string }) bool { return d.name == name }) {
-				return nil, false
-			}
+	for reader.More() {
+		name, _ := reader.Token()
+		var value json.RawMessage
+		if reader.Decode(&value) != nil || members[name.(string)] != nil || !fits(device, name.(string), value) {
+			return nil, false
 		}
+		members[name.(string)] = value
 	}
 	return members, true
+}
+
+// fits tells whether a member may have a value.
+func fits(device, name string, value json.RawMessage) bool {
+	var text string
+	isText := value[0] == '"' && json.Unmarshal(value, &text) == nil
+	switch name {
+	case "id":
+		return isText && text == device
+	case "deviceDisplayName", "userName", "deviceModel", "userPrincipalName":
+		return isText && utf8.RuneCountInString(text) <= 256 || string(value) == "null"
+	case "platform":
+		_, err := strconv.ParseInt(string(value), 10, 32)
+		return err == nil
+	case "status":
+		return isText && slices.Contains(statuses, text)
+	case "lastReportedDateTime", "complianceGracePeriodExpirationDateTime":
+		_, err := time.Parse(time.RFC3339Nano, text)
+		return isText && err == nil
+	case "@odata.type":
+		return text == "#microsoft.graph.deviceComplianceDeviceStatus"
+	}
+	return strings.Contains(name, "@")
 }
 
 func eventTime(m stored, body map[string]json.RawMessage) (time.Time, bool) {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats.go"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/complianced/complianced/compliance"
@@ -167,6 +166,7 @@ func TestStateEqualsTheStreamAfterKillAndFlushUnderLoad(t *testing.T) {
 	// The embedded NATS goes with the process; simulate loses what was under way
 	// and says so, which is not what this test is about.
 	s.kill()
+	_ = simulate.Process.Kill()
 	_ = simulate.Wait()
 	s.start()
 	out := s.run("", "simulate", "--devices", "500", "--rate", "2000", "--duration", "2s", "--seed", "7", "--bad", "0.05")
@@ -185,11 +185,13 @@ func TestStateEqualsTheStreamAfterKillAndFlushUnderLoad(t *testing.T) {
 }
 
 func TestAnyOrderGivesTheSameState(t *testing.T) {
-	devices := fleet.New(fleet.Options{Devices: 60, Policies: 2, Seed: 3, Partial: .4, Duplicates: .1, Late: .3, Bad: .05})
-	began := time.Now().Add(-time.Hour)
+	devices := fleet.New(fleet.Options{
+		Devices: 60, Policies: 2, Seed: 3, Start: time.Now().Add(-time.Hour), Rate: 100,
+		Partial: .4, Nulls: .2, Duplicates: .1, Late: .3, Bad: .05,
+	})
 	var reports []fleet.Report
 	for n := range 3000 {
-		report := devices.Next(began.Add(time.Duration(n) * 10 * time.Millisecond))
+		report := devices.Next()
 		if n%40 == 7 {
 			report.Body = []byte(`{"@removed":{"reason":"deleted"}}`)
 		}
@@ -206,11 +208,7 @@ func TestAnyOrderGivesTheSameState(t *testing.T) {
 		s := serve(t)
 		nc, js := s.client()
 		for _, report := range shuffled {
-			m := nats.NewMsg(report.Key.Subject())
-			m.Header.Set("ce-id", report.EventID)
-			m.Header.Set("ce-time", report.Time.UTC().Format(time.RFC3339Nano))
-			m.Data = report.Body
-			if _, err := js.PublishMsgAsync(m); err != nil {
+			if _, err := js.PublishMsgAsync(report.Message()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,145 +1,209 @@
-// Package fleet makes up the reports of a synthetic fleet of devices. The same
-// seed gives the same fleet and, but for the times, the same reports.
 package fleet
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/complianced/complianced/compliance"
 )
 
-// Options describe a fleet. Shares are from 0 to 1.
-type Options struct {
-	// Devices and Policies are how many there are. Each defaults to 1.
-	Devices  int
-	Policies int
-	Seed     uint64
-	// Partial is the share of reports that set the status alone.
-	Partial float64
-	// Duplicates is the share of reports that are sent twice.
-	Duplicates float64
-	// Late is the share of reports that are sent out of order: up to a minute
-	// after they were made.
-	Late float64
-	// Bad is the share of reports that break a rule.
-	Bad float64
-}
+// Kind says what a report does.
+type Kind uint8
+
+// The kinds.
+const (
+	// Full reports set every property.
+	Full Kind = iota
+	// Partial reports set some properties, or none.
+	Partial
+	// Removal reports delete the record.
+	Removal
+	// Bad reports break a rule.
+	Bad
+)
 
 // Report is one report to publish.
 type Report struct {
+	// Index is the report's number among those made, from 0. A duplicate has that
+	// of the report that it repeats.
+	Index uint64
+	// Key is zero where Subject is not a report's.
 	Key     compliance.Key
+	Subject string
 	EventID string
-	Time    time.Time
-	Body    []byte
+	// Time is the event time, in ticks of 100 ns, in UTC.
+	Time time.Time
+	Body []byte
+	Kind Kind
+	// Code is what a bad report is refused with; empty for all others.
+	Code compliance.Code
+	// Late, Reordered and Duplicate say what happened on the way.
+	Late      bool
+	Reordered bool
+	Duplicate bool
+
+	record uint64
+	// wait is after how many reports this one is sent, again after how many its
+	// duplicate is; 0 is at once and never.
+	wait, again int
 }
 
-// Fleet makes reports. It keeps nothing of a device: all there is of one follows
-// from its number, so that any number of devices costs no memory. It is not safe
-// for concurrent use.
+// Fleet makes reports. It is not safe for concurrent use.
 type Fleet struct {
 	options Options
+	records uint64
+	times   timeline
+	rounds  permutation
+	source  rand.PCG
 	random  *rand.Rand
-	again   *Report
+	// made is the index of the next report.
+	made  uint64
+	queue queue
 }
 
-// New returns a fleet.
+// New returns a fleet. The options are those that [Options.Validate] takes.
 func New(options Options) *Fleet {
-	options.Devices, options.Policies = max(options.Devices, 1), max(options.Policies, 1)
-	return &Fleet{options: options, random: rand.New(rand.NewPCG(options.Seed, 1))}
+	options = options.withDefaults()
+	f := &Fleet{options: options, records: uint64(options.Devices) * uint64(options.Policies)}
+	f.random = rand.New(&f.source)
+	f.times = newTimeline(options, f.number(forLate, 0))
+	f.rounds = newPermutation(f.records, f.number(forRounds, 0))
+	return f
 }
 
-// First returns the first report of a device under a policy: the i-th of all,
-// from 0, as each device says once who it is.
-func (f *Fleet) First(i int, now time.Time) Report {
-	return f.full(i%f.options.Devices, i/f.options.Devices%f.options.Policies, now)
-}
+// Records returns how many records there are: devices times policies. In the mixes
+// Worst and Steady it is the length of a round.
+func (f *Fleet) Records() uint64 { return f.records }
 
-// Next returns the next report, made about now.
-func (f *Fleet) Next(now time.Time) Report {
-	if f.again != nil {
-		report := *f.again
-		f.again = nil
-		return report
-	}
-	device, policy := f.random.IntN(f.options.Devices), f.random.IntN(f.options.Policies)
-	if f.random.Float64() < f.options.Late {
-		now = now.Add(-time.Duration(f.random.Int64N(int64(time.Minute))))
-	}
-	var report Report
-	switch {
-	case f.random.Float64() < f.options.Bad:
-		report = f.bad(device, policy, now)
-	case f.random.Float64() < f.options.Partial:
-		report = f.report(device, policy, now, fmt.Sprintf(`{"status":%q,"lastReportedDateTime":%q}`, f.status(), stamp(now)))
-	default:
-		report = f.full(device, policy, now)
-	}
-	if f.random.Float64() < f.options.Duplicates {
-		f.again = &report
-	}
-	return report
-}
+// Seek makes the report with this index the next one. What is still to be sent
+// from before is dropped.
+func (f *Fleet) Seek(i uint64) { f.made, f.queue = i, queue{} }
 
-func (f *Fleet) full(device, policy int, now time.Time) Report {
-	n := strconv.Itoa(device)
-	return f.report(device, policy, now, `{"@odata.type":"`+compliance.ODataType+`","deviceDisplayName":"Device `+n+
-		`","userName":"User `+n+`","deviceModel":"Model `+strconv.Itoa(device%17)+`","platform":`+strconv.Itoa(device%12)+
-		`,"complianceGracePeriodExpirationDateTime":"`+stamp(now.Add(72*time.Hour))+`","status":"`+f.status()+
-		`","lastReportedDateTime":"`+stamp(now)+`","userPrincipalName":"user`+n+`@example.com"}`)
-}
-
-func (f *Fleet) bad(device, policy int, now time.Time) Report {
-	bodies := []string{
-		`{"status":"Compliant"}`, `{"status":4}`, `{"state":"compliant"}`, `{"platform":1.5}`, `{"status":`,
-		`{"lastReportedDateTime":"2026-01-01 00:00"}`,
-	}
-	return f.report(device, policy, now, bodies[f.random.IntN(len(bodies))])
-}
-
-func (f *Fleet) report(device, policy int, now time.Time, body string) Report {
-	return Report{
-		Key:     f.Key(device, policy),
-		EventID: f.id().String(),
-		Time:    now,
-		Body:    []byte(body),
+// Next returns the next report to send.
+func (f *Fleet) Next() Report {
+	for {
+		if r, due := f.queue.due(); due {
+			return r
+		}
+		r := f.At(f.made)
+		f.made++
+		if r.again > 0 {
+			duplicate := r
+			duplicate.Duplicate = true
+			f.queue.put(duplicate, r.again)
+		}
+		if r.wait > 0 {
+			delayed := r
+			delayed.Reordered = true
+			if f.queue.put(delayed, r.wait) {
+				continue
+			}
+		}
+		f.queue.pass()
+		return r
 	}
 }
 
-// Key returns the ids of a device and a policy by their numbers.
+// Held returns how many reports wait to be sent later.
+func (f *Fleet) Held() int { return f.queue.n }
+
+// Drain returns the next of the reports that wait, out of turn, and false where
+// none does. It is for the end of a load.
+func (f *Fleet) Drain() (Report, bool) {
+	if f.queue.n == 0 {
+		return Report{}, false
+	}
+	for {
+		if r, due := f.queue.due(); due {
+			return r, true
+		}
+		f.queue.pass()
+	}
+}
+
+// At returns the report with a certain index, whatever was asked for before.
+func (f *Fleet) At(i uint64) Report {
+	f.source.Seed(f.number(forDraws, i), i)
+	var r Report
+	switch f.options.Mix {
+	case Worst:
+		r = f.worst(i)
+	case Steady:
+		r = f.steady(i)
+	case Default:
+		r = f.mixed(i)
+	}
+	if f.chance(f.options.Reorder) {
+		r.wait = 1 + f.random.IntN(queueLength-1)
+	}
+	if f.chance(f.options.Duplicates) {
+		r.again = 1 + f.random.IntN(maxAgain)
+	}
+	return r
+}
+
+func (f *Fleet) chance(share float64) bool { return share > 0 && f.random.Float64() < share }
+
+// mixed is a report of the mix Default.
+func (f *Fleet) mixed(i uint64) Report {
+	record, share := f.random.Uint64N(f.records), 1.
+	late := f.chance(f.options.Late)
+	if i/2 < f.records {
+		// While devices introduce themselves, the other half of the reports makes up
+		// for the kinds that an introduction is not.
+		if share = 2; i%2 == 0 {
+			return f.full(f.report(i, i/2, late))
+		}
+	}
+	r := f.report(i, record, late)
+	of := f.random.Float64() / share
+	if of -= f.options.Bad; of < 0 {
+		return f.bad(r)
+	}
+	if of -= f.options.Removed; of < 0 {
+		return f.removal(r)
+	}
+	if of -= f.options.Partial; of < 0 {
+		return f.partial(r)
+	}
+	return f.full(r)
+}
+
+// report returns report i, of a record, without its body.
+func (f *Fleet) report(i, record uint64, late bool) Report {
+	policy, device := f.split(record)
+	r := Report{
+		Index:  i,
+		Time:   f.times.at(i, f.clock(device), late),
+		Late:   late,
+		record: record,
+	}
+	text := make([]byte, 0, 36)
+	r.EventID = string(f.appendUUID(text, forEvents, i))
+	r.Subject, r.Key = f.subject(policy, device)
+	return r
+}
+
+// split returns the numbers of policy and device of a record.
+func (f *Fleet) split(record uint64) (policy, device uint64) {
+	devices := uint64(f.options.Devices)
+	return record / devices, record % devices
+}
+
+func (f *Fleet) clock(device uint64) int { return int(f.number(forClocks, device) % clocks) }
+
+// Key returns the ids of a device and a policy by their numbers, from 0.
 func (f *Fleet) Key(device, policy int) compliance.Key {
-	return compliance.Key{Policy: f.guid(1, policy), Device: f.guid(2, device)}
+	_, key := f.subject(uint64(policy), uint64(device))
+	return key
 }
 
-func (f *Fleet) guid(kind uint64, n int) string {
-	return guid(rand.New(rand.NewPCG(f.options.Seed<<2|kind, uint64(n)))).String()
+// subject returns a report's subject, and the key as parts of it.
+func (f *Fleet) subject(policy, device uint64) (string, compliance.Key) {
+	const prefix, id = len(compliance.StatusPrefix), 36
+	text := append(make([]byte, 0, prefix+2*id+1), compliance.StatusPrefix...)
+	text = f.appendUUID(text, forPolicies, policy)
+	text = f.appendUUID(append(text, '.'), forDevices, device)
+	subject := string(text)
+	return subject, compliance.Key{Policy: subject[prefix : prefix+id], Device: subject[prefix+id+1:]}
 }
-
-func (f *Fleet) id() uuid.UUID { return guid(f.random) }
-
-func guid(random *rand.Rand) uuid.UUID {
-	var id uuid.UUID
-	for i := range id {
-		id[i] = byte(random.UintN(256))
-	}
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	return id
-}
-
-// status draws one as a healthy fleet has them.
-func (f *Fleet) status() string {
-	switch n := f.random.IntN(100); {
-	case n < 80:
-		return compliance.StatusCompliant.String()
-	case n < 90:
-		return compliance.StatusNonCompliant.String()
-	default:
-		return compliance.Status(n % compliance.NumStatuses).String()
-	}
-}
-
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
