@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,7 +37,8 @@ const maxExpired = 1000
 // All other troubles (no connection, a lost answer, loading, failover, a slot that
 // moves, no memory) are waited for and tried again.
 func (r *Redis) Apply(ctx context.Context, tx compliance.Transaction) ([]compliance.Effect, error) {
-	a := &application{store: r, tx: tx}
+	a := r.borrow(tx)
+	defer r.giveBack(a)
 	for attempt := 0; ; attempt++ {
 		err := a.attempt(ctx)
 		if err == nil {
@@ -62,25 +64,46 @@ func (r *Redis) Apply(ctx context.Context, tx compliance.Transaction) ([]complia
 type application struct {
 	store *Redis
 	tx    compliance.Transaction
+	keys  bucketKeys
 	// effects are those of the last attempt that came as far as EXEC.
 	effects []compliance.Effect
-	entries []*entry
+
+	// What follows is used again by later transactions.
+
+	entries []entry
+	byKey   map[compliance.Key]int32
+	// chain has, for each report, the next one of the same record.
+	chain []int32
+	// args holds the arguments of the commands of one attempt.
+	args []any
 }
 
-// entry is a record in a transaction.
-type entry struct {
-	key     compliance.Key
-	name    string
-	reports []int // places in tx.Reports
-	full    bool  // all values are needed
-	old     compliance.Record
-	new     compliance.Record
-	moved   compliance.PropertySet
+// borrow returns an application with the memory of an earlier one.
+func (r *Redis) borrow(tx compliance.Transaction) *application {
+	a, ok := r.idle.Get().(*application)
+	if !ok {
+		a = &application{store: r, byKey: map[compliance.Key]int32{}}
+	}
+	a.tx, a.keys = tx, keysOf(tx.Bucket)
+	return a
+}
+
+// maxIdleEntries bounds the memory that is kept for later transactions.
+const maxIdleEntries = 1024
+
+func (r *Redis) giveBack(a *application) {
+	if cap(a.entries) > maxIdleEntries {
+		return
+	}
+	clear(a.entries)
+	clear(a.byKey)
+	clear(a.args[:cap(a.args)])
+	a.tx, a.effects = compliance.Transaction{}, nil
+	r.idle.Put(a)
 }
 
 func (a *application) attempt(ctx context.Context) error {
-	floor := floorKey(a.tx.Bucket)
-	master, err := a.store.master(ctx, floor)
+	master, err := a.store.master(ctx, a.keys.floor)
 	if err != nil {
 		return err
 	}
@@ -90,7 +113,7 @@ func (a *application) attempt(ctx context.Context) error {
 			return a.confirm(ctx, tx, err)
 		}
 		return a.write(ctx, tx, counts)
-	}, floor)
+	}, a.keys.floor)
 }
 
 // prepare reads, merges and counts.
@@ -114,7 +137,7 @@ func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) erro
 	if _, ok := errors.AsType[*compliance.CorruptError](err); !ok {
 		return err
 	}
-	have, floorErr := readFloor(tx.Get(ctx, floorKey(a.tx.Bucket)))
+	have, floorErr := readFloor(tx.Get(ctx, a.keys.floor))
 	switch {
 	case floorErr != nil:
 		return floorErr
@@ -128,22 +151,20 @@ func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) erro
 // true where an earlier attempt's EXEC, whose answer was lost, has happened.
 func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, error) {
 	a.group()
-	b := a.tx.Bucket
 	pipe := tx.Pipeline()
-	floor := pipe.Get(ctx, floorKey(b))
-	records := make([]*redis.SliceCmd, len(a.entries))
-	for i, e := range a.entries {
-		records[i] = pipe.HMGet(ctx, e.name, e.fields()...)
+	floor := pipe.Get(ctx, a.keys.floor)
+	for i := range a.entries {
+		a.entries[i].ask(ctx, pipe)
 	}
 	table := a.countFields()
 	var countsCmd *redis.SliceCmd
 	if len(table.fields) > 0 {
-		countsCmd = pipe.HMGet(ctx, countsKey(b), table.fields...)
+		countsCmd = pipe.HMGet(ctx, a.keys.counts, table.fields...)
 	}
 	var expired *redis.StringSliceCmd
 	if keep := a.store.options.Tombstones; keep > 0 && !a.tx.To.Stored.IsZero() && !a.tx.Recount {
 		until := strconv.FormatInt(a.tx.To.Stored.Add(-keep).UnixMilli(), 10)
-		expired = pipe.ZRangeByScore(ctx, tombsKey(b), &redis.ZRangeBy{Min: "-inf", Max: until, Count: maxExpired})
+		expired = pipe.ZRangeByScore(ctx, a.keys.tombs, &redis.ZRangeBy{Min: "-inf", Max: until, Count: maxExpired})
 	}
 	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
 
@@ -155,10 +176,10 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 	case have.Equal(a.tx.To):
 		return table, true, nil
 	case !have.Equal(a.tx.From):
-		return table, false, &compliance.FloorError{Bucket: b, Want: a.tx.From, Have: have}
+		return table, false, &compliance.FloorError{Bucket: a.tx.Bucket, Want: a.tx.From, Have: have}
 	}
-	for i, e := range a.entries {
-		if err := a.load(e, records[i]); err != nil {
+	for i := range a.entries {
+		if err := a.load(&a.entries[i]); err != nil {
 			return table, false, err
 		}
 	}
@@ -172,49 +193,29 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 			return table, false, err
 		}
 	}
-	return table, false, a.readValues(ctx, tx)
+	return table, false, a.readFully(ctx, tx)
 }
 
 // group collects the reports by record, in the order of their first report.
 func (a *application) group() {
-	a.entries = a.entries[:0]
-	byKey := make(map[compliance.Key]*entry, len(a.tx.Reports))
+	n := len(a.tx.Reports)
+	a.entries = slices.Grow(a.entries[:0], n)
+	a.chain = slices.Grow(a.chain[:0], n)[:n]
+	clear(a.byKey)
 	for i, report := range a.tx.Reports {
-		e := byKey[report.Key]
-		if e == nil {
-			e = &entry{key: report.Key, name: recordKey(a.tx.Bucket, report.Key)}
-			byKey[report.Key] = e
-			a.entries = append(a.entries, e)
+		a.chain[i] = none
+		at, known := a.byKey[report.Key]
+		if !known {
+			at = int32(len(a.entries))
+			a.byKey[report.Key] = at
+			a.entries = append(a.entries, newEntry(a.keys.record(report.Key), report.Key))
+			a.entries[at].first = int32(i)
+		} else {
+			a.chain[a.entries[at].last] = int32(i)
 		}
-		e.reports = append(e.reports, i)
-		e.full = e.full || report.Reply != ""
+		a.entries[at].last = int32(i)
+		a.entries[at].full = a.entries[at].full || report.Reply != ""
 	}
-}
-
-func (e *entry) fields() []string {
-	if e.full {
-		return fullFields
-	}
-	return lightFields
-}
-
-func (a *application) load(e *entry, reply *redis.SliceCmd) error {
-	fields, err := reply.Result()
-	if err != nil {
-		err = a.judge(err, "a record")
-	} else if e.old, err = decode(fields); err != nil {
-		err = &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a record"}
-	}
-	if _, corrupt := errors.AsType[*compliance.CorruptError](err); corrupt && a.tx.Recount {
-		e.old, err = compliance.Record{}, nil // The recount deletes it.
-	}
-	if err != nil {
-		return err
-	}
-	if e.old.Exists() {
-		e.old.Values[compliance.ID] = compliance.TextValue(e.key.Device)
-	}
-	return nil
 }
 
 // judge tells an error that means a corrupt key from one that passes.
@@ -230,51 +231,59 @@ func isWrongType(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE")
 }
 
+// load takes over what was read of a record.
+func (a *application) load(e *entry) error {
+	err := a.judge(e.read(), "a record")
+	if errors.Is(err, errRecord) {
+		err = &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a record"}
+	}
+	if _, corrupt := errors.AsType[*compliance.CorruptError](err); corrupt && a.tx.Recount {
+		e.old, err = compliance.Record{}, nil // The recount deletes it.
+	}
+	if e.old.Exists() {
+		e.old.Values[compliance.ID] = compliance.TextValue(e.key.Device)
+	}
+	return err
+}
+
 // loadExpired adds the expired tombstones as entries without reports.
 func (a *application) loadExpired(reply *redis.StringSliceCmd) error {
 	members, err := reply.Result()
 	if err != nil {
 		return a.judge(err, "the index of tombstones")
 	}
-	known := make(map[compliance.Key]bool, len(a.entries))
-	for _, e := range a.entries {
-		known[e.key] = true
-	}
 	for _, member := range members {
 		key, ok := parseTombMember(member)
 		if !ok {
 			return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "the index of tombstones"}
 		}
-		if !known[key] {
-			a.entries = append(a.entries, &entry{key: key, name: recordKey(a.tx.Bucket, key), full: true})
+		if _, known := a.byKey[key]; !known {
+			a.entries = append(a.entries, newEntry(a.keys.record(key), key))
 		}
 	}
 	return nil
 }
 
-// readValues reads in a further round trip the records whose values decide, and
-// the expired tombstones.
-func (a *application) readValues(ctx context.Context, tx *redis.Tx) error {
+// readFully reads in a further round trip the records whose values decide, those
+// with versions outside of the head, and the expired tombstones.
+func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 	pipe := tx.Pipeline()
 	var again []*entry
-	var replies []*redis.SliceCmd
-	for _, e := range a.entries {
-		if e.full && len(e.reports) > 0 {
-			continue
-		}
-		if len(e.reports) > 0 && !a.ties(e) {
+	for i := range a.entries {
+		e := &a.entries[i]
+		if e.full && e.first != none || e.first != none && !e.elsewhere && !a.ties(e) {
 			continue
 		}
 		e.full = true
+		e.ask(ctx, pipe)
 		again = append(again, e)
-		replies = append(replies, pipe.HMGet(ctx, e.name, fullFields...))
 	}
 	if len(again) == 0 {
 		return nil
 	}
 	_, _ = pipe.Exec(ctx)
-	for i, e := range again {
-		if err := a.load(e, replies[i]); err != nil {
+	for _, e := range again {
+		if err := a.load(e); err != nil {
 			return err
 		}
 	}
@@ -282,7 +291,7 @@ func (a *application) readValues(ctx context.Context, tx *redis.Tx) error {
 }
 
 func (a *application) ties(e *entry) bool {
-	for _, i := range e.reports {
+	for i := e.first; i != none; i = a.chain[i] {
 		if e.old.Ties(a.tx.Reports[i]) {
 			return true
 		}
@@ -293,9 +302,10 @@ func (a *application) ties(e *entry) bool {
 // merge applies the law to every report, in their order.
 func (a *application) merge() {
 	a.effects = make([]compliance.Effect, len(a.tx.Reports))
-	for _, e := range a.entries {
+	for n := range a.entries {
+		e := &a.entries[n]
 		e.new, e.moved = e.old, 0
-		for _, i := range e.reports {
+		for i := e.first; i != none; i = a.chain[i] {
 			effect, moved := mergeOne(&e.new, a.tx.Reports[i], a.store.options.Tombstones)
 			a.effects[i] = effect
 			e.moved |= moved
@@ -308,19 +318,19 @@ func (a *application) merge() {
 
 // write sends the transaction. Nothing in it can fail unless a key is corrupt.
 func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) error {
-	b := a.tx.Bucket
 	pipe := tx.TxPipeline()
-	for _, e := range a.entries {
-		a.writeRecord(ctx, pipe, e)
+	a.args = a.args[:0]
+	for i := range a.entries {
+		a.writeRecord(ctx, pipe, &a.entries[i])
 	}
-	table.write(ctx, pipe, countsKey(b))
+	table.write(ctx, pipe, a.keys.counts)
 	if a.tx.Accept {
-		pipe.Del(ctx, gapsKey(b))
+		pipe.Del(ctx, a.keys.gaps)
 	}
 	for _, gap := range a.tx.Gaps {
-		pipe.HSet(ctx, gapsKey(b), gapField(gap), compliance.FormatStored(gap.Seen))
+		pipe.HSet(ctx, a.keys.gaps, gapField(gap), compliance.FormatStored(gap.Seen))
 	}
-	pipe.Set(ctx, floorKey(b), formatFloor(a.tx.To), 0)
+	pipe.Set(ctx, a.keys.floor, formatFloor(a.tx.To), 0)
 	cmds, err := pipe.Exec(ctx)
 	if err == nil {
 		return nil
@@ -330,7 +340,7 @@ func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) err
 	}
 	for _, cmd := range cmds {
 		if isWrongType(cmd.Err()) {
-			return &compliance.CorruptError{Bucket: b, What: "a key that the transaction wrote"}
+			return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a key that the transaction wrote"}
 		}
 	}
 	return err
@@ -338,69 +348,63 @@ func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) err
 
 // writeRecord leads from the old stored form to the new one.
 func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *entry) {
-	tombs, member := tombsKey(a.tx.Bucket), tombMember(e.key)
+	member := tombMember(e.key)
 	switch {
-	case e.old == e.new && len(e.reports) > 0:
+	case e.first != none && e.old == e.new:
 	case e.new.Empty():
 		pipe.Del(ctx, e.name)
-		pipe.ZRem(ctx, tombs, member)
+		pipe.ZRem(ctx, a.keys.tombs, member)
 	case e.new.Tombstone():
 		pipe.Del(ctx, e.name)
-		pipe.HSet(ctx, e.name, pairs(encode(&e.new))...)
-		pipe.ZAdd(ctx, tombs, redis.Z{Score: float64(e.new.StoredMillis), Member: member})
+		pipe.HSet(ctx, e.name, encode(&e.new))
+		pipe.ZAdd(ctx, a.keys.tombs, redis.Z{Score: float64(e.new.StoredMillis), Member: member})
 	case e.old.Exists():
-		e.update(ctx, pipe)
-	case len(e.reports) > 0:
+		a.update(ctx, pipe, e)
+	case e.first != none:
 		if e.old.Tombstone() {
 			pipe.Del(ctx, e.name)
-			pipe.ZRem(ctx, tombs, member)
+			pipe.ZRem(ctx, a.keys.tombs, member)
 		}
-		pipe.HSet(ctx, e.name, pairs(encode(&e.new))...)
+		pipe.HSet(ctx, e.name, encode(&e.new))
 	default:
-		pipe.ZRem(ctx, tombs, member) // The index names a record that lives.
+		pipe.ZRem(ctx, a.keys.tombs, member) // The index names a record that lives.
 	}
 }
 
-// update writes what moved in a record that lives.
-func (e *entry) update(ctx context.Context, pipe redis.Pipeliner) {
-	set := make([]any, 0, 2*len(fullFields))
+// update writes what moved in a record that lives. It is where most transactions
+// spend their time, so its arguments are pointers into the entry and lie in one
+// slice for all commands: what is boxed is allocated one by one.
+func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry) {
+	var buffer [256]byte
+	head, versions := appendHead(buffer[:0], &e.new)
+	start := len(a.args)
+	a.args = append(a.args, "hset", e.name)
+	if string(head) != e.oldHead {
+		e.newHead = string(head)
+		a.args = append(a.args, fieldHead, &e.newHead)
+	}
 	var gone []string
-	oldNewest, oldOthers := encodeVersions(&e.old)
-	newest, others := encodeVersions(&e.new)
-	if newest != oldNewest {
-		set = append(set, fieldNewest, newest)
+	switch {
+	case versions != "":
+		e.newVersions = versions
+		a.args = append(a.args, fieldVersions, &e.newVersions)
+	case e.elsewhere:
+		gone = append(gone, fieldVersions)
 	}
-	if others != oldOthers {
-		if others == "" {
-			gone = append(gone, fieldVersions)
-		} else {
-			set = append(set, fieldVersions, others)
-		}
-	}
-	for p := 1; p < compliance.NumProperties; p++ {
-		if !e.moved.Has(compliance.Property(p)) || e.new.Values[p] == e.old.Values[p] {
+	for _, p := range valueOrder {
+		if !e.moved.Has(p) || e.new.Values[p] == e.old.Values[p] {
 			continue
 		}
-		if text, ok := storedValue(e.new.Values[p]); ok {
-			set = append(set, valueFields[p], text)
+		if text := storedValue(&e.new.Values[p]); text != nil {
+			a.args = append(a.args, valueFields[p], text)
 		} else {
 			gone = append(gone, valueFields[p])
 		}
 	}
-	if len(set) > 0 {
-		pipe.HSet(ctx, e.name, set...)
+	if args := a.args[start:len(a.args):len(a.args)]; len(args) > 2 {
+		_ = pipe.Process(ctx, redis.NewIntCmd(ctx, args...)) // Its error is in EXEC's.
 	}
 	if len(gone) > 0 {
 		pipe.HDel(ctx, e.name, gone...)
 	}
-}
-
-func pairs(hash map[string]string) []any {
-	list := make([]any, 0, 2*len(hash))
-	for _, field := range fullFields {
-		if text, ok := hash[field]; ok {
-			list = append(list, field, text)
-		}
-	}
-	return list
 }

@@ -22,26 +22,33 @@ func FuzzParseFloor(f *testing.F) {
 	})
 }
 
+// FuzzDecodeRecord gives every field any text, or none.
 func FuzzDecodeRecord(f *testing.F) {
-	f.Add("", "", "", "", "")
-	f.Add("00000000000000010000000000000002", "0.......", "", "4", "name")
-	f.Add("00000000000000010000000000000002", "", "12", "", "")
-	f.Fuzz(func(t *testing.T, newest, others, stored, status, name string) {
-		field := func(text string) any {
-			if text == "" {
-				return nil
+	const marks = "12345670"
+	f.Add(v0+".", "", "", uint16(1))
+	f.Add(v0+"4", "", "name", uint16(0xffff))
+	f.Add(v0+"4"+marks, v1+v2+v3+v4+v5+v6+v7, "name", uint16(0xffff))
+	f.Add(v0+"40.100000"+v1, "", "8", uint16(5))
+	f.Add(v0+"t12", "", "", uint16(1))
+	f.Fuzz(func(t *testing.T, head, versions, value string, there uint16) {
+		hash := map[string]string{}
+		for i, field := range store.FullFields {
+			if there>>i&1 != 0 {
+				hash[field] = value
 			}
-			return text
 		}
-		full := []any{field(newest), field(others), field(stored), field(name), nil, nil, nil, nil, field(status), nil, nil}
-		record, err := store.Decode(full)
-		if err != nil || !record.Exists() {
+		if _, ok := hash["v"]; ok {
+			hash["v"] = head
+		}
+		if _, ok := hash["w"]; ok {
+			hash["w"] = versions
+		}
+		record, err := store.Decode(reply(hash))
+		if err != nil || record.Empty() {
 			return
 		}
-		hash := store.Encode(&record)
-		again, err := store.Decode([]any{
-			hash["v"], field(hash["w"]), nil, field(hash["n"]), nil, nil, nil, nil, field(hash["s"]), nil, nil,
-		})
+		_ = record.JSON("device")
+		again, err := store.Decode(reply(store.Encode(&record)))
 		if err != nil || again != record {
 			t.Errorf("%v: %v reads back as %v", err, record, again)
 		}

@@ -29,9 +29,18 @@ func tag(b compliance.Bucket) string { return fmt.Sprintf("%s{%02x}:", keyPrefix
 func countsKey(b compliance.Bucket) string { return tag(b) + countsName }
 func floorKey(b compliance.Bucket) string  { return tag(b) + floorName }
 func gapsKey(b compliance.Bucket) string   { return tag(b) + gapsName }
-func tombsKey(b compliance.Bucket) string  { return tag(b) + tombsName }
 
-func recordKey(b compliance.Bucket, k compliance.Key) string { return tag(b) + tombMember(k) }
+// bucketKeys are the keys of a bucket.
+type bucketKeys struct{ tag, counts, floor, gaps, tombs string }
+
+func keysOf(b compliance.Bucket) bucketKeys {
+	tag := tag(b)
+	return bucketKeys{tag, tag + countsName, tag + floorName, tag + gapsName, tag + tombsName}
+}
+
+func (b bucketKeys) record(k compliance.Key) string { return b.tag + k.Policy + ":" + k.Device }
+
+func recordKey(b compliance.Bucket, k compliance.Key) string { return keysOf(b).record(k) }
 
 // parseRecordKey is the inverse of recordKey; it is false for every other key.
 func parseRecordKey(key string) (compliance.Key, bool) {

@@ -34,7 +34,7 @@ var short = []struct{ name, field string }{
 	{"deviceModel", "m"},
 	{"platform", "p"},
 	{"complianceGracePeriodExpirationDateTime", "g"},
-	{"status", "s"},
+	{"status", ""},
 	{"lastReportedDateTime", "r"},
 	{"userPrincipalName", "e"},
 }
@@ -148,47 +148,51 @@ func oracle(all []message) map[string]any {
 			})
 		}
 		version := func(v value) string { return fmt.Sprintf("%016x%016x", ticks(v.at), v.id) }
-		hash := map[string]string{"v": version(greatest["id"])}
+		newest := version(greatest["id"])
+		hash := map[string]string{"v": newest}
 		name := "cs:{00}:" + key.Policy + ":" + key.Device
 		dump[name] = hash
 		if greatest["id"].rank == "3" {
-			hash["t"] = strconv.FormatInt(stored[key], 10)
+			hash["v"] += "t" + strconv.FormatInt(stored[key], 10)
 			tombs[key.Policy+":"+key.Device] = float64(stored[key])
 			continue
 		}
-		var index string
+		status, marks := ".", ""
 		var distinct []string
 		for _, p := range short {
 			v, set := greatest[p.name]
-			if set && v.rank[0] == '2' {
-				hash[p.field] = v.rank[1:]
-			}
-			if set && v.rank[0] == '1' {
+			switch {
+			case !set || v.rank[0] == '3':
+			case v.rank[0] == '1':
 				hash[p.field] = "\xff"
+			case p.name == "status":
+				status = v.rank[1:]
+			default:
+				hash[p.field] = v.rank[1:]
 			}
 			switch {
 			case !set:
-				index += "."
-			case version(v) == hash["v"]:
-				index += "0"
+				marks += "."
+			case version(v) == newest:
+				marks += "0"
 			default:
 				if !slices.Contains(distinct, version(v)) {
 					distinct = append(distinct, version(v))
 				}
-				index += strconv.Itoa(1 + slices.Index(distinct, version(v)))
+				marks += strconv.Itoa(1 + slices.Index(distinct, version(v)))
 			}
 		}
-		if len(distinct) == 8 {
-			index = ""
+		hash["v"] += status
+		switch others := strings.Join(distinct, ""); {
+		case marks == "00000000":
+		case len(distinct) > 6:
+			hash["v"] += marks
+			hash["w"] = others
+		default:
+			hash["v"] += marks + others
 		}
-		if index != "00000000" {
-			hash["w"] = index + strings.Join(distinct, "")
-		}
-		status := 0
-		if text, set := hash["s"]; set {
-			status, _ = strconv.Atoi(text)
-		}
-		numbers[key.Policy+"|"+statusNames[status]]++
+		number, _ := strconv.Atoi(status) // One that was never set counts as unknown.
+		numbers[key.Policy+"|"+statusNames[number]]++
 	}
 	for field, n := range numbers {
 		counts[field] = strconv.Itoa(n)

@@ -166,7 +166,11 @@ func (m *Memory) Dump() map[string]map[string]string {
 	dump := map[string]map[string]string{}
 	for n, b := range m.buckets {
 		for key, record := range b.records {
-			dump[recordKey(n, key)] = encode(record)
+			hash := map[string]string{}
+			for pair := range slices.Chunk(encode(record), 2) {
+				hash[pair[0]] = pair[1]
+			}
+			dump[recordKey(n, key)] = hash
 		}
 	}
 	return dump

@@ -18,8 +18,7 @@ const scanCount = 1000
 // has written when its counts are.
 func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error) {
 	c := counts{values: map[string]int64{}, changed: map[string]bool{}, anew: true}
-	b := a.tx.Bucket
-	if err := tx.Del(ctx, tombsKey(b)).Err(); err != nil {
+	if err := tx.Del(ctx, a.keys.tombs).Err(); err != nil {
 		return c, fmt.Errorf("recount: %w", err)
 	}
 	if err := a.mendGaps(ctx, tx); err != nil {
@@ -27,7 +26,7 @@ func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error)
 	}
 	seen := map[string]bool{} // SCAN may name a key twice.
 	for cursor := uint64(0); ; {
-		keys, next, err := tx.Scan(ctx, cursor, tag(b)+"*", scanCount).Result()
+		keys, next, err := tx.Scan(ctx, cursor, a.keys.tag+"*", scanCount).Result()
 		if err != nil {
 			return c, fmt.Errorf("recount: %w", err)
 		}
@@ -42,7 +41,7 @@ func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error)
 
 // mendGaps deletes what is no gap.
 func (a *application) mendGaps(ctx context.Context, tx *redis.Tx) error {
-	key := gapsKey(a.tx.Bucket)
+	key := a.keys.gaps
 	fields, err := tx.HGetAll(ctx, key).Result()
 	if isWrongType(err) {
 		return tx.Del(ctx, key).Err()
@@ -73,7 +72,7 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 	for _, name := range keys {
 		if key, ok := parseRecordKey(name); ok && !seen[name] {
 			seen[name] = true
-			reads = append(reads, read{key: key, name: name, reply: pipe.HMGet(ctx, name, lightFields...)})
+			reads = append(reads, read{key: key, name: name, reply: pipe.HMGet(ctx, name, fullFields...)})
 		}
 	}
 	_, _ = pipe.Exec(ctx)
@@ -88,10 +87,10 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 			record, err = decode(fields)
 		}
 		switch {
-		case err != nil:
+		case err != nil || record.Empty():
 			fix.Del(ctx, r.name)
 		case record.Tombstone():
-			fix.ZAdd(ctx, tombsKey(a.tx.Bucket), redis.Z{Score: float64(record.StoredMillis), Member: tombMember(r.key)})
+			fix.ZAdd(ctx, a.keys.tombs, redis.Z{Score: float64(record.StoredMillis), Member: tombMember(r.key)})
 		case record.Exists():
 			c.add(countField(r.key.Policy, record.Status()), 1)
 		}

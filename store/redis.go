@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -45,6 +46,8 @@ type Redis struct {
 	options Options
 	layout  compliance.Layout
 	address string
+	// idle holds applications whose memory can be used again.
+	idle sync.Pool
 }
 
 // ErrURL says that no usable Redis URL was given.

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,23 +12,29 @@ import (
 )
 
 // The fields of a record's hash. A property that was never set, or that a
-// deletion cleared, has no field; which of the two is in the versions. The id
-// has none either: it is the device in the key.
+// deletion cleared, has no field; which of the two is in the head. The id has
+// none either: it is the device in the key.
 const (
-	// fieldNewest is the version of id, which is the record's newest event: event
-	// time in ticks and event id, 16 lower-case hex digits each.
-	fieldNewest = "v"
-	// fieldVersions is there only where not all nine properties have the version
-	// in fieldNewest: eight characters, one for each property after id in their
-	// documented order, then the distinct other versions in the order of their
-	// first use. A character is 0 for the version in fieldNewest, 1 to 7 for one
-	// of those that follow, . for a property that was never set. Of eight
-	// different versions the eight characters are left out, so that the value
-	// never exceeds 256 bytes and the hash stays a listpack.
+	// fieldHead is what a transaction reads of a record, so that it reads one
+	// field unless a report ties with the record:
+	//
+	//	the newest version, which is that of id: event time in ticks and event id,
+	//	                    16 lower-case hex digits each
+	//	the status          its number; . where it reads as never set; or t of a
+	//	                    tombstone
+	//
+	// Of a tombstone, the greatest store time in Unix milliseconds follows, and
+	// there is no other field. Of a record whose nine properties all have the
+	// newest version nothing follows. Of any other there follow eight marks, one
+	// for each property after id in their documented order, and the distinct
+	// other versions in the order of their first use. A mark is 0 for the newest
+	// version, 1 to 8 for one of those that follow, . for a property that was
+	// never set.
+	fieldHead = "v"
+	// fieldVersions holds the other versions in the place of the head where they
+	// are more than maxInline, so that no value exceeds 256 bytes and the hash
+	// stays a listpack.
 	fieldVersions = "w"
-	// fieldTombstone is there only in a tombstone, which has no fields but this
-	// and fieldNewest: the greatest store time in Unix milliseconds.
-	fieldTombstone = "t"
 )
 
 // valueFields are the fields of the values, by property.
@@ -38,25 +45,39 @@ var valueFields = [compliance.NumProperties]string{
 	compliance.DeviceModel:           "m",
 	compliance.Platform:              "p",
 	compliance.GracePeriodExpiration: "g",
-	compliance.StatusProperty:        "s",
+	compliance.StatusProperty:        "",
 	compliance.LastReported:          "r",
 	compliance.UserPrincipalName:     "e",
 }
 
-// nullMark is the stored form of null. It is no UTF-8, so no string equals it.
-const nullMark = "\xff"
+// valueOrder is the order in which a new hash gets its values. Redis finds a field
+// of a listpack by walking it, so those that change most stand first.
+var valueOrder = [...]compliance.Property{
+	compliance.LastReported, compliance.GracePeriodExpiration, compliance.Platform, compliance.DeviceModel,
+	compliance.DeviceDisplayName, compliance.UserName, compliance.UserPrincipalName,
+}
+
+// fullFields are all fields, in the order in which decode wants them.
+var fullFields = func() []string {
+	fields := []string{fieldHead, fieldVersions}
+	for _, p := range valueOrder {
+		fields = append(fields, valueFields[p])
+	}
+	return fields
+}()
+
+// nullText is the stored form of null. It is no UTF-8, so no string equals it.
+var nullText = "\xff"
 
 const (
 	versionLength = 32
+	statusAt      = versionLength
+	marksAt       = statusAt + 1
 	numOthers     = compliance.NumProperties - 1
+	othersAt      = marksAt + numOthers
+	maxInline     = 6
 	unsetMark     = '.'
-)
-
-// lightFields are what the law needs of a record unless a report ties with it;
-// fullFields are all.
-var (
-	lightFields = []string{fieldNewest, fieldVersions, fieldTombstone, valueFields[compliance.StatusProperty]}
-	fullFields  = append([]string{fieldNewest, fieldVersions, fieldTombstone}, valueFields[1:]...)
+	tombstoneMark = 't'
 )
 
 var errRecord = errors.New("not the hash of a record")
@@ -101,121 +122,166 @@ func parseHex(text string) (uint64, error) {
 	return v, nil
 }
 
-// encodeVersions returns the two fields of the versions; the second is empty
-// where the record is uniform.
-func encodeVersions(r *compliance.Record) (newest, others string) {
-	newest = string(appendVersion(make([]byte, 0, versionLength), r.Newest()))
-	var index [numOthers]byte
-	distinct := make([]compliance.Version, 0, numOthers)
-	uniform := true
-	for i := range index {
+// appendHead appends the head of a record or tombstone, and returns the field of
+// the versions too; that is empty where the record has none.
+func appendHead(b []byte, r *compliance.Record) (head []byte, versions string) {
+	b = appendVersion(b, r.Newest())
+	if r.Tombstone() {
+		return strconv.AppendInt(append(b, tombstoneMark), r.StoredMillis, 10), ""
+	}
+	b = append(b, statusMark(r))
+	var marks [numOthers]byte
+	var distinct [numOthers]compliance.Version
+	n, uniform := 0, true
+	for i := range marks {
 		p := i + 1
 		switch {
 		case r.Values[p].Kind == compliance.Unset:
-			index[i], uniform = unsetMark, false
+			marks[i], uniform = unsetMark, false
 		case r.Versions[p] == r.Newest():
-			index[i] = '0'
+			marks[i] = '0'
 		default:
 			uniform = false
-			n := 0
-			for n < len(distinct) && distinct[n] != r.Versions[p] {
+			k := slices.Index(distinct[:n], r.Versions[p])
+			if k < 0 {
+				distinct[n] = r.Versions[p]
+				k = n
 				n++
 			}
-			if n == len(distinct) {
-				distinct = append(distinct, r.Versions[p])
-			}
-			index[i] = '1' + byte(n)
+			marks[i] = '1' + byte(k)
 		}
 	}
 	if uniform {
-		return newest, ""
+		return b, ""
 	}
-	b := make([]byte, 0, numOthers+numOthers*versionLength)
-	if len(distinct) < numOthers {
-		b = append(b, index[:]...)
+	b = append(b, marks[:]...)
+	if n <= maxInline {
+		return appendVersions(b, distinct[:n]), ""
 	}
-	for _, v := range distinct {
-		b = appendVersion(b, v)
-	}
-	return newest, string(b)
+	return b, string(appendVersions(make([]byte, 0, n*versionLength), distinct[:n]))
 }
 
-// decodeVersions is the inverse of encodeVersions. It gives each set property
-// its version and the kind Cleared; the values come after.
-func decodeVersions(r *compliance.Record, newest, others string) error {
-	v, err := parseVersion(newest)
+func appendVersions(b []byte, versions []compliance.Version) []byte {
+	for _, v := range versions {
+		b = appendVersion(b, v)
+	}
+	return b
+}
+
+func statusMark(r *compliance.Record) byte {
+	if status := r.Values[compliance.StatusProperty]; status.Kind == compliance.Text {
+		return status.Text[0]
+	}
+	return unsetMark
+}
+
+// decodeHead reads a head. The record's values other than the status are Unread,
+// or Unset. Where it reports true, the versions are not those of the record: they
+// are in fieldVersions.
+func decodeHead(r *compliance.Record, head string) (elsewhere bool, err error) {
+	if len(head) < marksAt {
+		return false, errRecord
+	}
+	newest, err := parseVersion(head[:versionLength])
 	if err != nil {
-		return err
+		return false, err
+	}
+	mark := head[statusAt]
+	kind := compliance.Unread
+	if mark == tombstoneMark {
+		kind = compliance.Cleared
 	}
 	for p := range r.Values {
-		r.Versions[p], r.Values[p].Kind = v, compliance.Cleared
+		r.Versions[p], r.Values[p].Kind = newest, kind
 	}
-	if others == "" {
-		return nil
-	}
-	index := "12345678"
-	if len(others) != numOthers*versionLength {
-		if len(others) < numOthers || (len(others)-numOthers)%versionLength != 0 {
-			return errRecord
+	switch {
+	case mark == tombstoneMark:
+		if r.StoredMillis, err = strconv.ParseInt(head[marksAt:], 10, 64); err != nil {
+			return false, errRecord
 		}
-		index, others = others[:numOthers], others[numOthers:]
+		return false, nil
+	case mark == unsetMark:
+		r.Values[compliance.StatusProperty] = compliance.Value{Kind: compliance.Cleared}
+	case '0' <= mark && mark < '0'+compliance.NumStatuses:
+		r.Values[compliance.StatusProperty] = compliance.TextValue(head[statusAt:marksAt])
+	default:
+		return false, errRecord
+	}
+	switch {
+	case len(head) == marksAt:
+		return false, nil
+	case len(head) < othersAt || len(head) > othersAt+maxInline*versionLength:
+		return false, errRecord
+	}
+	return decodeMarks(r, head[marksAt:othersAt], head[othersAt:])
+}
+
+// decodeMarks gives each property after id its version. It reports true where the
+// versions are not there.
+func decodeMarks(r *compliance.Record, marks, others string) (elsewhere bool, err error) {
+	n := len(others) / versionLength
+	if len(others)%versionLength != 0 {
+		return false, errRecord
+	}
+	var versions [numOthers]compliance.Version
+	for k := range n {
+		if versions[k], err = parseVersion(others[k*versionLength : (k+1)*versionLength]); err != nil {
+			return false, err
+		}
 	}
 	for i := range numOthers {
 		p := i + 1
-		switch n := int(index[i]) - '0'; {
-		case index[i] == unsetMark:
+		switch k := int(marks[i]) - '0'; {
+		case marks[i] == unsetMark:
 			r.Versions[p], r.Values[p] = compliance.Version{}, compliance.Value{}
-		case n == 0:
-		case n < 1 || n*versionLength > len(others):
-			return errRecord
+		case k == 0:
+		case 0 < k && k <= n:
+			r.Versions[p] = versions[k-1]
+		case 0 < k && k <= numOthers && n == 0:
+			elsewhere = true
 		default:
-			if r.Versions[p], err = parseVersion(others[(n-1)*versionLength : n*versionLength]); err != nil {
-				return err
-			}
+			return false, errRecord
 		}
 	}
-	return nil
+	return elsewhere, nil
 }
 
-// encode returns the hash of a record or tombstone; nil of neither.
-func encode(r *compliance.Record) map[string]string {
+// encode returns the hash of a record or tombstone as fields and values in turn;
+// nil of neither.
+func encode(r *compliance.Record) []string {
 	if r.Empty() {
 		return nil
 	}
-	newest, others := encodeVersions(r)
-	hash := map[string]string{fieldNewest: newest}
-	if r.Tombstone() {
-		hash[fieldTombstone] = strconv.FormatInt(r.StoredMillis, 10)
-		return hash
+	head, versions := appendHead(nil, r)
+	hash := []string{fieldHead, string(head)}
+	if versions != "" {
+		hash = append(hash, fieldVersions, versions)
 	}
-	if others != "" {
-		hash[fieldVersions] = others
-	}
-	for p := 1; p < compliance.NumProperties; p++ {
-		if text, ok := storedValue(r.Values[p]); ok {
-			hash[valueFields[p]] = text
+	for _, p := range valueOrder {
+		if text := storedValue(&r.Values[p]); text != nil {
+			hash = append(hash, valueFields[p], *text)
 		}
 	}
 	return hash
 }
 
-// storedValue returns the bytes of a value; false where it has no field.
-func storedValue(v compliance.Value) (string, bool) {
+// storedValue returns the bytes of a value; nil where it has no field.
+func storedValue(v *compliance.Value) *string {
 	switch v.Kind {
 	case compliance.Text:
-		return v.Text, true
+		return &v.Text
 	case compliance.Null:
-		return nullMark, true
+		return &nullText
 	case compliance.Unset, compliance.Cleared, compliance.Unread:
 	}
-	return "", false
+	return nil
 }
 
-// decode reads the answer to HMGET of lightFields or fullFields, in which nil
-// stands for a field that is not there.
+// decode reads the answer to HMGET of fullFields, in which nil stands for a field
+// that is not there.
 func decode(reply []any) (compliance.Record, error) {
 	var r compliance.Record
-	newest, ok := reply[0].(string)
+	head, ok := reply[0].(string)
 	if !ok {
 		for _, field := range reply {
 			if field != nil {
@@ -224,46 +290,38 @@ func decode(reply []any) (compliance.Record, error) {
 		}
 		return r, nil
 	}
-	others, _ := reply[1].(string)
-	if err := decodeVersions(&r, newest, others); err != nil {
+	elsewhere, err := decodeHead(&r, head)
+	if err != nil {
 		return r, err
 	}
-	if stored, ok := reply[2].(string); ok {
-		var err error
-		if r.StoredMillis, err = strconv.ParseInt(stored, 10, 64); err != nil {
-			return r, errRecord
-		}
-		return r, nil
+	versions, has := reply[1].(string)
+	if elsewhere != has || has && len(versions) <= maxInline*versionLength || len(versions) > numOthers*versionLength {
+		return r, errRecord
 	}
-	r.Values[compliance.ID].Kind = compliance.Unread
-	if len(reply) == len(lightFields) {
-		for p := 1; p < compliance.NumProperties; p++ {
-			if r.Values[p].Kind == compliance.Cleared {
-				r.Values[p].Kind = compliance.Unread
-			}
+	if elsewhere {
+		if _, err := decodeMarks(&r, head[marksAt:othersAt], versions); err != nil {
+			return r, err
 		}
-		decodeValue(&r, compliance.StatusProperty, reply[3])
-		return r, nil
 	}
-	for p := 1; p < compliance.NumProperties; p++ {
-		decodeValue(&r, compliance.Property(p), reply[2+p])
+	for i, p := range valueOrder {
+		if r.Values[p].Kind == compliance.Unread {
+			r.Values[p] = parseValue(reply[2+i])
+		}
 	}
 	return r, nil
 }
 
-// decodeValue takes a value into a record whose versions are known. A set
-// property without a field was cleared.
-func decodeValue(r *compliance.Record, p compliance.Property, field any) {
+// parseValue reads the field of a property that was set. One without a field was
+// cleared.
+func parseValue(field any) compliance.Value {
 	text, ok := field.(string)
 	switch {
-	case r.Values[p].Kind == compliance.Unset:
 	case !ok:
-		r.Values[p] = compliance.Value{Kind: compliance.Cleared}
-	case text == nullMark:
-		r.Values[p] = compliance.Value{Kind: compliance.Null}
-	default:
-		r.Values[p] = compliance.TextValue(text)
+		return compliance.Value{Kind: compliance.Cleared}
+	case text == nullText:
+		return compliance.Value{Kind: compliance.Null}
 	}
+	return compliance.TextValue(text)
 }
 
 // repairMark is the last word of a floor that was set back on purpose.

@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// none ends a chain of reports.
+const none = -1
+
+// entry is a record in a transaction.
+type entry struct {
+	key  compliance.Key
+	name string
+	// first and last are the places of its reports in the transaction.
+	first, last int32
+	// full says that all fields are read, not only the head.
+	full bool
+	// elsewhere says that the versions are not in the head.
+	elsewhere bool
+	head      *redis.StringCmd
+	fields    *redis.SliceCmd
+
+	old   compliance.Record
+	new   compliance.Record
+	moved compliance.PropertySet
+
+	oldHead     string
+	newHead     string
+	newVersions string
+}
+
+func newEntry(name string, key compliance.Key) entry {
+	return entry{key: key, name: name, first: none, last: none}
+}
+
+// ask puts the command that reads the record into a pipeline.
+func (e *entry) ask(ctx context.Context, pipe redis.Pipeliner) {
+	if e.full {
+		e.fields = pipe.HMGet(ctx, e.name, fullFields...)
+	} else {
+		e.head = pipe.HGet(ctx, e.name, fieldHead)
+	}
+}
+
+// read takes the answer to ask. The error is errRecord where it is no record's.
+func (e *entry) read() error {
+	if !e.full {
+		head, err := e.head.Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		e.oldHead = head
+		e.elsewhere, err = decodeHead(&e.old, head)
+		return err
+	}
+	fields, err := e.fields.Result()
+	if err != nil {
+		return err
+	}
+	e.oldHead, _ = fields[0].(string)
+	e.elsewhere = fields[1] != nil
+	e.old, err = decode(fields)
+	return err
+}
