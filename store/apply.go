@@ -30,7 +30,8 @@ const maxExpired = 1000
 //     their order; there are none where an earlier call of Apply had made it happen.
 //   - [*compliance.FloorError]: nothing happened; the floor is neither From nor To.
 //   - [*compliance.CorruptError]: a key has another type or content than it must
-//     have. Whether the rest was written is open; read the floor.
+//     have. Nothing happened, unless the key became so while the transaction ran:
+//     then what stands beside it is written; read the floor.
 //   - the context's error: it ended while Redis could not be reached. Whether the
 //     transaction happened is open; apply the same one again, and the floor tells.
 //
@@ -76,6 +77,8 @@ type application struct {
 	chain []int32
 	// args holds the arguments of the commands of one attempt.
 	args []any
+	// found is what a recount found.
+	found recounted
 }
 
 // borrow returns an application with the memory of an earlier one.
@@ -98,7 +101,7 @@ func (r *Redis) giveBack(a *application) {
 	clear(a.entries)
 	clear(a.byKey)
 	clear(a.args[:cap(a.args)])
-	a.tx, a.effects = compliance.Transaction{}, nil
+	a.tx, a.effects, a.found = compliance.Transaction{}, nil, recounted{}
 	r.idle.Put(a)
 }
 
@@ -166,6 +169,7 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 		until := strconv.FormatInt(a.tx.To.Stored.Add(-keep).UnixMilli(), 10)
 		expired = pipe.ZRangeByScore(ctx, a.keys.tombs, &redis.ZRangeBy{Min: "-inf", Max: until, Count: maxExpired})
 	}
+	probes := a.probe(ctx, pipe)
 	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
 
 	have, err := readFloor(floor)
@@ -193,7 +197,29 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 			return table, false, err
 		}
 	}
+	for what, probe := range probes {
+		if err := a.judge(probe.Err(), what); err != nil {
+			return table, false, err
+		}
+	}
 	return table, false, a.readFully(ctx, tx)
+}
+
+// probe reads the sizes of keys that the transaction may write and has no other
+// need to read, so that one of another type is found before the EXEC: Redis does
+// not undo what stands beside a command that failed in it.
+func (a *application) probe(ctx context.Context, pipe redis.Pipeliner) map[string]*redis.IntCmd {
+	probes := map[string]*redis.IntCmd{}
+	if a.tx.Recount {
+		return probes
+	}
+	if a.store.options.Tombstones == 0 {
+		probes["the index of tombstones"] = pipe.ZCard(ctx, a.keys.tombs)
+	}
+	if len(a.tx.Gaps) > 0 && !a.tx.Accept {
+		probes["the gaps"] = pipe.HLen(ctx, a.keys.gaps)
+	}
+	return probes
 }
 
 // group collects the reports by record, in the order of their first report.
@@ -320,6 +346,9 @@ func (a *application) merge() {
 func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) error {
 	pipe := tx.TxPipeline()
 	a.args = a.args[:0]
+	if a.tx.Recount {
+		a.writeRecounted(ctx, pipe)
+	}
 	for i := range a.entries {
 		a.writeRecord(ctx, pipe, &a.entries[i])
 	}
@@ -358,16 +387,16 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 		pipe.Del(ctx, e.name)
 		pipe.HSet(ctx, e.name, encode(&e.new))
 		pipe.ZAdd(ctx, a.keys.tombs, redis.Z{Score: float64(e.new.StoredMillis), Member: member})
+	case e.first == none:
+		pipe.ZRem(ctx, a.keys.tombs, member) // The index names a record that lives.
 	case e.old.Exists():
 		a.update(ctx, pipe, e)
-	case e.first != none:
+	default:
 		if e.old.Tombstone() {
 			pipe.Del(ctx, e.name)
 			pipe.ZRem(ctx, a.keys.tombs, member)
 		}
 		pipe.HSet(ctx, e.name, encode(&e.new))
-	default:
-		pipe.ZRem(ctx, a.keys.tombs, member) // The index names a record that lives.
 	}
 }
 

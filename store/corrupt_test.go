@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -150,6 +152,99 @@ func TestARecountMakesTheCountsAndTheIndexOfTombstonesAnew(t *testing.T) {
 	want["cs:{00}:|floor"] = store.FormatFloor(tx.To)
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Errorf("after the recount (-want +redis):\n%s", diff)
+	}
+}
+
+func TestARecountThatBreaksOffHasChangedNothing(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{Tombstones: keepTombstones})
+	sibling := compliance.Key{Policy: "other", Device: device.Device}
+	apply(t, r, compliance.Floor{}, floor(2, "a"), report(t, 1, device, `{"status":"error"}`), report(t, 2, sibling, `{"@removed":{}}`))
+	err := errors.Join(
+		s.raw.HSet(ctx, "cs:{00}:policy:"+device.Device, "v", "x").Err(),
+		s.raw.HSet(ctx, "cs:{00}:|gaps", "9-1", "x").Err(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := s.dump(t)
+	killed, kill := context.WithCancel(ctx)
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
+		if isExec(chunk) {
+			kill()
+			w.hangUp()
+			return
+		}
+		w.pass(chunk)
+	})
+	w, err := store.New(layout, store.Options{URLs: []string{m.url()}, Tombstones: keepTombstones, Backoff: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	again := floor(0, "c")
+	again.Repair = true
+	if _, err = w.Apply(killed, compliance.Transaction{From: floor(2, "a"), To: again, Recount: true}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Apply: %v", err)
+	}
+	if diff := cmp.Diff(want, s.dump(t)); diff != "" {
+		t.Errorf("a recount without its EXEC (-before +after):\n%s", diff)
+	}
+	// The next owner finds what this one found.
+	_, err = r.Apply(ctx, compliance.Transaction{From: floor(2, "a"), To: floor(3, "d"), Reports: []*compliance.Report{report(t, 3, device, `{"userName":"x"}`)}})
+	if _, ok := errors.AsType[*compliance.CorruptError](err); !ok {
+		t.Errorf("Apply: %v", err)
+	}
+}
+
+func TestWhatCannotBeWrittenStopsTheWholeTransaction(t *testing.T) {
+	gap := []compliance.Gap{{First: 2, Last: 2, Seen: began}}
+	for name, c := range map[string]struct {
+		key string
+		tx  func(t *testing.T) compliance.Transaction
+	}{
+		"gaps of another type": {"cs:{00}:|gaps", func(*testing.T) compliance.Transaction {
+			return compliance.Transaction{Gaps: gap}
+		}},
+		"an index of tombstones of another type, where they are kept for ever": {"cs:{00}:|tombs", func(t *testing.T) compliance.Transaction {
+			t.Helper()
+			return compliance.Transaction{Reports: []*compliance.Report{report(t, 2, device, `{"@removed":{}}`)}}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t)
+			r := s.open(t, store.Options{})
+			apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+			if err := s.raw.Set(t.Context(), c.key, "x", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			want := s.dump(t)
+			tx := c.tx(t)
+			tx.From, tx.To = floor(1, "a"), floor(2, "b")
+			_, err := r.Apply(t.Context(), tx)
+			if _, ok := errors.AsType[*compliance.CorruptError](err); !ok {
+				t.Errorf("Apply: %v", err)
+			}
+			if diff := cmp.Diff(want, s.dump(t)); diff != "" {
+				t.Errorf("after it (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnIndexEntryOfALivingRecordGoes(t *testing.T) {
+	s := startServer(t)
+	r := s.open(t, store.Options{Tombstones: keepTombstones})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	want := s.dump(t)
+	if err := s.raw.ZAdd(t.Context(), "cs:{00}:|tombs", z(1, "policy:"+device.Device)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, r, floor(1, "a"), floor(2, "b"))
+	want["cs:{00}:|floor"] = store.FormatFloor(floor(2, "b"))
+	if diff := cmp.Diff(want, s.dump(t)); diff != "" {
+		t.Errorf("(-want +redis):\n%s", diff)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -62,6 +63,15 @@ func (r *Redis) Counts(ctx context.Context) (map[string][compliance.NumStatuses]
 // layout is checked and, if Redis came back empty, written again; the error is
 // then [*LayoutError] where it is another one.
 func (r *Redis) Floors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
+	floors, err := r.ReadFloors(ctx, buckets)
+	if err == nil && slices.ContainsFunc(floors, compliance.Floor.Absent) {
+		err = r.EnsureLayout(ctx)
+	}
+	return floors, err
+}
+
+// ReadFloors returns the floors of buckets, in their order, and writes nothing.
+func (r *Redis) ReadFloors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
 	pipe := r.client.Pipeline()
 	replies := make([]*redis.StringCmd, len(buckets))
 	for i, b := range buckets {
@@ -69,19 +79,12 @@ func (r *Redis) Floors(ctx context.Context, buckets []compliance.Bucket) ([]comp
 	}
 	_, _ = pipe.Exec(ctx)
 	floors := make([]compliance.Floor, len(buckets))
-	absent := false
 	for i, reply := range replies {
 		floor, err := readFloor(reply)
 		if err != nil {
 			return nil, fmt.Errorf("read floors: %w", err)
 		}
 		floors[i] = floor
-		absent = absent || floor.Absent()
-	}
-	if absent {
-		if err := r.EnsureLayout(ctx); err != nil {
-			return nil, err
-		}
 	}
 	return floors, nil
 }

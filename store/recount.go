@@ -12,16 +12,25 @@ import (
 // scanCount is how many keys one SCAN looks at.
 const scanCount = 1000
 
-// recount reads every record of the bucket and returns the counts that follow.
-// It deletes at once what cannot be read, gaps included, and makes the index of
-// tombstones anew. It stands inside the watched part of a transaction, so that nobody else
-// has written when its counts are.
+// recounted is what a recount found, to be put right in the transaction itself:
+// whoever breaks off before the EXEC has changed nothing.
+type recounted struct {
+	// unreadable are the keys of records that are none.
+	unreadable []string
+	tombstones []redis.Z
+	// noGaps says that the gaps have another type; wrongGaps are fields that are
+	// no gap.
+	noGaps    bool
+	wrongGaps []string
+}
+
+// recount reads every record of the bucket and returns the counts that follow. It
+// stands inside the watched part of a transaction, so that nobody else has written
+// when its counts are.
 func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error) {
 	c := counts{values: map[string]int64{}, changed: map[string]bool{}, anew: true}
-	if err := tx.Del(ctx, a.keys.tombs).Err(); err != nil {
-		return c, fmt.Errorf("recount: %w", err)
-	}
-	if err := a.mendGaps(ctx, tx); err != nil {
+	a.found = recounted{}
+	if err := a.recountGaps(ctx, tx); err != nil {
 		return c, fmt.Errorf("recount: %w", err)
 	}
 	seen := map[string]bool{} // SCAN may name a key twice.
@@ -31,7 +40,7 @@ func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error)
 			return c, fmt.Errorf("recount: %w", err)
 		}
 		if err := a.recountKeys(ctx, tx, keys, seen, c); err != nil {
-			return c, err
+			return c, fmt.Errorf("recount: %w", err)
 		}
 		if cursor = next; cursor == 0 {
 			return c, nil
@@ -39,26 +48,19 @@ func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error)
 	}
 }
 
-// mendGaps deletes what is no gap.
-func (a *application) mendGaps(ctx context.Context, tx *redis.Tx) error {
-	key := a.keys.gaps
-	fields, err := tx.HGetAll(ctx, key).Result()
+// recountGaps finds what is no gap.
+func (a *application) recountGaps(ctx context.Context, tx *redis.Tx) error {
+	fields, err := tx.HGetAll(ctx, a.keys.gaps).Result()
 	if isWrongType(err) {
-		return tx.Del(ctx, key).Err()
-	}
-	if err != nil {
-		return err
-	}
-	var gone []string
-	for field, seen := range fields {
-		if _, ok := parseGap(field, seen); !ok {
-			gone = append(gone, field)
-		}
-	}
-	if len(gone) == 0 {
+		a.found.noGaps = true
 		return nil
 	}
-	return tx.HDel(ctx, key, gone...).Err()
+	for field, seen := range fields {
+		if _, ok := parseGap(field, seen); !ok {
+			a.found.wrongGaps = append(a.found.wrongGaps, field)
+		}
+	}
+	return err
 }
 
 func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []string, seen map[string]bool, c counts) error {
@@ -76,11 +78,10 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 		}
 	}
 	_, _ = pipe.Exec(ctx)
-	fix := tx.Pipeline()
 	for _, r := range reads {
 		fields, err := r.reply.Result()
 		if err != nil && !isWrongType(err) {
-			return fmt.Errorf("recount: %w", err)
+			return err
 		}
 		var record compliance.Record
 		if err == nil {
@@ -88,15 +89,30 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 		}
 		switch {
 		case err != nil || record.Empty():
-			fix.Del(ctx, r.name)
+			a.found.unreadable = append(a.found.unreadable, r.name)
 		case record.Tombstone():
-			fix.ZAdd(ctx, a.keys.tombs, redis.Z{Score: float64(record.StoredMillis), Member: tombMember(r.key)})
+			a.found.tombstones = append(a.found.tombstones, redis.Z{Score: float64(record.StoredMillis), Member: tombMember(r.key)})
 		case record.Exists():
 			c.add(countField(r.key.Policy, record.Status()), 1)
 		}
 	}
-	if _, err := fix.Exec(ctx); err != nil {
-		return fmt.Errorf("recount: %w", err)
-	}
 	return nil
+}
+
+// writeRecounted puts right what the recount found. It stands before all else in
+// the transaction.
+func (a *application) writeRecounted(ctx context.Context, pipe redis.Pipeliner) {
+	if len(a.found.unreadable) > 0 {
+		pipe.Del(ctx, a.found.unreadable...)
+	}
+	pipe.Del(ctx, a.keys.tombs)
+	if len(a.found.tombstones) > 0 {
+		pipe.ZAdd(ctx, a.keys.tombs, a.found.tombstones...)
+	}
+	if a.found.noGaps {
+		pipe.Del(ctx, a.keys.gaps)
+	}
+	if len(a.found.wrongGaps) > 0 {
+		pipe.HDel(ctx, a.keys.gaps, a.found.wrongGaps...)
+	}
 }

@@ -106,10 +106,14 @@ func (b bug) overlay(ctx context.Context, root, dir string) (string, error) {
 	return path, os.WriteFile(path, text, 0o600)
 }
 
-// builds is an error where the program does not build with the bug: what does not
-// build catches nothing.
-func builds(ctx context.Context, root, overlay string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", os.DevNull, "./cmd/complianced")
+// builds is an error where the changed packages do not build with the bug: what
+// does not build catches nothing.
+func (b bug) builds(ctx context.Context, root, overlay string) error {
+	args := []string{"build", "-overlay", overlay}
+	for _, file := range b.files {
+		args = append(args, "./"+filepath.Dir(file))
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)

@@ -55,7 +55,7 @@ func tryAll(ctx context.Context, w io.Writer, root, dir string, bugs []bug) erro
 	for _, b := range bugs {
 		overlay, err := b.overlay(ctx, root, filepath.Join(dir, b.name))
 		if err == nil {
-			err = builds(ctx, root, overlay)
+			err = b.builds(ctx, root, overlay)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)

@@ -25,7 +25,7 @@ func TestEveryBugAppliesAndBuilds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := builds(t.Context(), root, overlay); err != nil {
+			if err := b.builds(t.Context(), root, overlay); err != nil {
 				t.Error(err)
 			}
 		})
