@@ -28,6 +28,16 @@ type Floor struct {
 // Absent reports whether there is no floor at all.
 func (f Floor) Absent() bool { return f.Stream == "" }
 
+// unreadable is the stream of a floor that is none; no stream has this name.
+const unreadable = "?"
+
+// UnreadableFloor stands for a text in the place of a floor that is none. It is
+// that of no stream, so that its bucket is merged again.
+func UnreadableFloor(text string) Floor { return Floor{Stream: unreadable, Write: text} }
+
+// Unreadable reports whether what lies in the sink is no floor.
+func (f Floor) Unreadable() bool { return f.Stream == unreadable }
+
 // SameStream reports whether both floors speak of the same stream.
 func (f Floor) SameStream(g Floor) bool {
 	return f.Stream == g.Stream && f.Created.Equal(g.Created)

@@ -50,10 +50,21 @@ func NewJetStream(js jetstream.JetStream, stream string) *JetStream {
 type message struct {
 	envelope compliance.Envelope
 	instance string
-	err      error
+	// bytes is about what it takes in memory.
+	bytes int
+	err   error
 }
 
-func (m message) size() int { return len(m.envelope.Subject) + len(m.envelope.Body) + 64 }
+func sizeOf(e *compliance.Envelope) int {
+	n := len(e.Subject) + len(e.Body) + 64
+	for name, values := range e.Header {
+		n += len(name)
+		for _, value := range values {
+			n += len(value)
+		}
+	}
+	return n
+}
 
 // reader is a goroutine that does nothing but read one ordered consumer into a
 // bounded channel. Next has no time limit there: with one, the timer that
@@ -107,7 +118,7 @@ func (s *JetStream) Close() {
 func (r *reader) run(ctx context.Context) {
 	for {
 		m := r.read()
-		if err := r.bytes.Acquire(ctx, int64(m.size())); err != nil {
+		if err := r.bytes.Acquire(ctx, int64(m.bytes)); err != nil {
 			return
 		}
 		select {
@@ -130,7 +141,7 @@ func (r *reader) read() message {
 	if err != nil {
 		return message{err: fmt.Errorf("read reports: %w", err)}
 	}
-	return message{
+	m := message{
 		instance: meta.Consumer,
 		envelope: compliance.Envelope{
 			Subject:  msg.Subject(),
@@ -140,6 +151,8 @@ func (r *reader) read() message {
 			Stored:   meta.Timestamp.UTC(),
 		},
 	}
+	m.bytes = sizeOf(&m.envelope)
+	return m
 }
 
 // errNotSeeked says that Next was called before Seek.
@@ -160,7 +173,7 @@ func (s *JetStream) Next(ctx context.Context) (Batch, error) {
 		case <-ctx.Done():
 			return Batch{}, ctx.Err()
 		case first = <-r.channel:
-			r.bytes.Release(int64(first.size()))
+			r.bytes.Release(int64(first.bytes))
 		}
 	}
 	if first.err != nil {
@@ -168,20 +181,20 @@ func (s *JetStream) Next(ctx context.Context) (Batch, error) {
 	}
 	batch := Batch{Instance: first.instance, Envelopes: make([]compliance.Envelope, 0, 1+min(len(r.channel), maxBatchReports))}
 	batch.Envelopes = append(batch.Envelopes, first.envelope)
-	for bytes := first.size(); len(batch.Envelopes) < maxBatchReports && bytes < maxBatchBytes; {
+	for bytes := first.bytes; len(batch.Envelopes) < maxBatchReports && bytes < maxBatchBytes; {
 		var m message
 		select {
 		case m = <-r.channel:
 		default:
 			return batch, nil
 		}
-		r.bytes.Release(int64(m.size()))
+		r.bytes.Release(int64(m.bytes))
 		if m.instance != batch.Instance { // So has an error.
 			s.peeked = &m
 			break
 		}
 		batch.Envelopes = append(batch.Envelopes, m.envelope)
-		bytes += m.size()
+		bytes += m.bytes
 	}
 	return batch, nil
 }

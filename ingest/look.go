@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -32,7 +33,16 @@ func (l *Loop) look(ctx context.Context) error {
 		l.options.Observer.ObserveRewind(string(cause))
 	}
 	l.stream = info
-	if err := l.settle(ctx, floors, cause != ""); err != nil {
+	back, err := l.settle(ctx, floors, cause != "")
+	if back {
+		// What was merged up to done is not merged in every bucket any more.
+		l.lost, l.done = true, l.lowest()
+	}
+	if err != nil {
+		return err
+	}
+	// Buckets without traffic first: what is merged is no gap.
+	if err := l.moveUp(ctx); err != nil {
 		return err
 	}
 	if err := l.passLost(ctx); err != nil {
@@ -42,49 +52,59 @@ func (l *Loop) look(ctx context.Context) error {
 	for _, floor := range l.floors {
 		l.buried = max(l.buried, floor.Sequence)
 	}
-	if !l.lost {
-		if err := l.moveUp(ctx); err != nil {
-			return err
-		}
-	}
 	l.looked = time.Now()
 	return nil
 }
 
-// settle takes over the floors that are there, each for what it is.
-func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken bool) error {
-	first := l.floors == nil
-	if first {
-		l.floors = make([]compliance.Floor, len(l.buckets))
-	}
+// settle takes over the floors that are there, each for what it is. It reports
+// whether one went back.
+func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken bool) (back bool, err error) {
 	causes := map[Cause]bool{}
 	for i, have := range floors {
+		if have.Layout != l.options.Layout && !have.Absent() && !have.Unreadable() {
+			return back, errFloorLayout
+		}
 		foreign := !have.Absent() && !isOf(have, l.stream)
 		if broken || foreign || l.corrupt[l.buckets[i]] {
 			if err := l.mergeAgain(ctx, i, have); err != nil {
-				return err
+				return back, err
 			}
-			causes[StreamRecreated] = causes[StreamRecreated] || foreign && !broken
+			switch {
+			case broken || !foreign:
+			case have.Unreadable():
+				causes[StoreBehind] = true
+			default:
+				causes[StreamRecreated] = true
+			}
+			back = true
 			continue
 		}
-		if !first {
-			l.compare(i, have, causes)
+		if cause, is := l.compare(i, have); is && l.settled {
+			causes[cause] = true
+			back = back || cause != OwnerChanged
 		}
 		l.floors[i] = have
 	}
-	for cause, is := range causes {
-		if is {
-			level := slog.LevelWarn
-			if cause == StreamRecreated {
-				level = slog.LevelError
-			}
-			l.options.Observer.ObserveRewind(string(cause))
-			l.options.Logger.LogAttrs(ctx, level, "floors are not the expected ones",
-				slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
+	back = back || !l.settled
+	l.settled = true
+	for _, cause := range Causes() {
+		if !causes[cause] {
+			continue
 		}
+		level := slog.LevelWarn
+		if cause == StreamRecreated {
+			level = slog.LevelError
+		}
+		l.options.Observer.ObserveRewind(string(cause))
+		l.options.Logger.LogAttrs(ctx, level, "floors are not the expected ones",
+			slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
 	}
-	return nil
+	return back, nil
 }
+
+// errFloorLayout says that another deployment writes to the same keys.
+var errFloorLayout = errors.New("a floor in redis is that of a layout with other numbers of partitions or buckets; " +
+	"give this deployment a Redis of its own, or the numbers that it was provisioned with")
 
 func isOf(floor compliance.Floor, info StreamInfo) bool {
 	return floor.Stream == info.Stream && floor.Created.Equal(info.Created)
@@ -118,20 +138,19 @@ func (l *Loop) broken(ctx context.Context, info StreamInfo, floors []compliance.
 	return "", nil
 }
 
-// compare finds out why a floor is not the expected one, and whether the reader
-// has to go back for it.
-func (l *Loop) compare(i int, have compliance.Floor, causes map[Cause]bool) {
+// compare finds out why a floor is not the expected one; it is false where it is.
+func (l *Loop) compare(i int, have compliance.Floor) (Cause, bool) {
 	want := l.floors[i]
 	switch {
 	case have.Equal(want):
+		return "", false
 	case have.Absent():
-		causes[StoreEmpty], l.lost = true, true
+		return StoreEmpty, true
 	case have.Sequence < want.Sequence:
-		causes[StoreBehind], l.lost = true, true
-	default:
-		// Ahead or level: what this loop has done since holds on top of it.
-		causes[OwnerChanged] = true
+		return StoreBehind, true
 	}
+	// Ahead or level: what this loop has done since holds on top of it.
+	return OwnerChanged, true
 }
 
 // mergeAgain sets a bucket's floor back to before the first report of the
@@ -142,10 +161,10 @@ func (l *Loop) mergeAgain(ctx context.Context, i int, have compliance.Floor) err
 	to.Repair = true
 	_, err := l.store.Apply(ctx, compliance.Transaction{Bucket: b, From: have, To: to, Recount: l.corrupt[b]})
 	if err != nil {
+		l.noteCorrupt(ctx, b, err)
 		return fmt.Errorf("merge bucket %02x again: %w", int(b), err)
 	}
 	l.floors[i] = to
-	l.lost = true
 	delete(l.corrupt, b)
 	return nil
 }
@@ -197,6 +216,7 @@ func (l *Loop) passGap(ctx context.Context, first, last uint64) error {
 			}
 		}
 		if _, err := l.store.Apply(ctx, tx); err != nil {
+			l.noteCorrupt(ctx, b, err)
 			return fmt.Errorf("pass a gap: %w", err)
 		}
 		l.floors[i] = tx.To

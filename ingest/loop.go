@@ -1,9 +1,11 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -86,8 +88,9 @@ type Loop struct {
 
 	// stream is what the loop takes the stream to be; zero before the first look.
 	stream StreamInfo
-	// floors are the expected floors, one for each of buckets.
-	floors []compliance.Floor
+	// floors are the expected floors, one for each of buckets, once settled.
+	floors  []compliance.Floor
+	settled bool
 	// corrupt are the buckets in which a key was found corrupt.
 	corrupt map[compliance.Bucket]bool
 	// next is the sequence that the reader has to bring next.
@@ -96,7 +99,7 @@ type Loop struct {
 	done position
 	// buried and replied are up to where dead letters are kept and results sent.
 	buried  uint64
-	replied uint64
+	replied position
 	// instance is the consumer whose continuity was looked at.
 	instance string
 	// lost says that the reader does not stand where the floors are.
@@ -143,6 +146,7 @@ func NewLoop(source Source, store Store, outlet Outlet, options Options) (*Loop,
 		corrupt: map[compliance.Bucket]bool{},
 		writer:  uuid.NewString()[:8],
 		lost:    true,
+		floors:  make([]compliance.Floor, len(buckets)),
 		groups:  make([][]*compliance.Report, len(buckets)),
 	}, nil
 }
@@ -216,19 +220,27 @@ func (l *Loop) wait(ctx context.Context) (Batch, error) {
 	return batch, err
 }
 
+// covers tells whether a report at q was there when the stream had come to p. One
+// that was made anew or rolled back gives its sequences out again, and later.
+func (p position) covers(q position) bool {
+	return q.sequence <= p.sequence && !q.stored.After(p.stored)
+}
+
+func positionOf(e *compliance.Envelope) position { return position{e.Sequence, e.Stored} }
+
+// lowest returns where the lowest floor is.
+func (l *Loop) lowest() position {
+	floor := slices.MinFunc(l.floors, func(a, b compliance.Floor) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return position{floor.Sequence, floor.Stored}
+}
+
 // seek puts the reader where the lowest floor is.
 func (l *Loop) seek(ctx context.Context) error {
-	lowest := l.floors[0]
-	for _, floor := range l.floors[1:] {
-		if floor.Sequence < lowest.Sequence {
-			lowest = floor
-		}
-	}
-	next := max(lowest.Sequence+1, l.stream.First)
+	next := max(l.lowest().sequence+1, l.stream.First)
 	if err := l.source.Seek(ctx, next); err != nil {
 		return err
 	}
-	l.next, l.done, l.instance, l.lost = next, position{lowest.Sequence, lowest.Stored}, "", false
+	l.next, l.instance, l.lost = next, "", false
 	return nil
 }
 

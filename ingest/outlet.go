@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,6 +29,14 @@ const (
 	headerSequence = "Compliance-Sequence"
 )
 
+// headerDropped says how many of the report's headers the dead letter lacks.
+const headerDropped = "Compliance-Dropped-Headers"
+
+// maxKeptHeaders bounds the names and values of the report's headers that a dead
+// letter keeps, in bytes: the server refuses a message with more than 64 KiB of
+// headers, and the error object takes up to 8 KiB of them.
+const maxKeptHeaders = 32 << 10
+
 // Publisher is the outlet on NATS: dead letters go to [DeadStream], results out
 // by core NATS.
 type Publisher struct {
@@ -34,42 +46,75 @@ type Publisher struct {
 // NewPublisher returns an outlet.
 func NewPublisher(js jetstream.JetStream) *Publisher { return &Publisher{js: js} }
 
-// maxUnderWay is how many dead letters wait for their acknowledgement at once.
-const maxUnderWay = 256
+const (
+	// maxUnderWay is how many dead letters wait for their acknowledgement at once.
+	maxUnderWay = 256
+	// buryWithin bounds that wait: an acknowledgement can be lost although the
+	// connection stands.
+	buryWithin = 10 * time.Second
+)
 
 // Bury has the contract of [Outlet].
-func (p *Publisher) Bury(ctx context.Context, letters []DeadLetter) error {
-	for len(letters) > 0 {
-		n := min(len(letters), maxUnderWay)
-		if err := p.buryAtOnce(ctx, letters[:n]); err != nil {
-			return fmt.Errorf("keep dead letters in %s: %w", DeadStream, err)
+func (p *Publisher) Bury(ctx context.Context, letters []DeadLetter) (fresh []DeadLetter, err error) {
+	for some := range slices.Chunk(letters, maxUnderWay) {
+		part, err := p.buryAtOnce(ctx, some)
+		fresh = append(fresh, part...)
+		if err != nil {
+			return fresh, fmt.Errorf("keep dead letters in %s: %w", DeadStream, err)
 		}
-		letters = letters[n:]
 	}
-	return nil
+	return fresh, nil
 }
 
-func (p *Publisher) buryAtOnce(ctx context.Context, letters []DeadLetter) error {
-	futures := make([]jetstream.PubAckFuture, 0, len(letters))
-	for _, letter := range letters {
-		future, err := p.js.PublishMsgAsync(letter.message(), jetstream.WithRetryAttempts(0))
-		if err != nil {
-			return err
-		}
-		futures = append(futures, future)
-	}
-	for _, future := range futures {
-		select {
-		case <-future.Ok():
-		case err := <-future.Err():
-			if !alreadyThere(err) {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+func (p *Publisher) buryAtOnce(ctx context.Context, letters []DeadLetter) (fresh []DeadLetter, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, buryWithin, errNoPubAck)
+	defer cancel()
+	futures := make([]jetstream.PubAckFuture, len(letters))
+	for i, letter := range letters {
+		if futures[i], err = p.js.PublishMsgAsync(letter.message(), jetstream.WithRetryAttempts(0)); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	var errs []error
+	for i, future := range futures {
+		err := wait(ctx, future)
+		if refusedForGood(err) {
+			err = p.buryBare(ctx, letters[i])
+		}
+		switch {
+		case err == nil:
+			fresh = append(fresh, letters[i])
+		case !alreadyThere(err):
+			errs = append(errs, err)
+		}
+	}
+	return fresh, errors.Join(errs...)
+}
+
+// errNoPubAck says that the server does not acknowledge.
+var errNoPubAck = errors.New("no acknowledgement came; does the stream have a leader?")
+
+func wait(ctx context.Context, future jetstream.PubAckFuture) error {
+	select {
+	case <-future.Ok():
+		return nil
+	case err := <-future.Err():
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// buryBare keeps a dead letter without the report's headers and body, where the
+// server refuses the whole one: better than a partition that stands still.
+func (p *Publisher) buryBare(ctx context.Context, letter DeadLetter) error {
+	m := letter.bare()
+	m.Header.Set(headerDropped, strconv.Itoa(len(letter.Envelope.Header)))
+	future, err := p.js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return err
+	}
+	return wait(ctx, future)
 }
 
 // alreadyThere tells the refusal of a second dead letter of the same report.
@@ -78,18 +123,57 @@ func alreadyThere(err error) bool {
 	return ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
 
-// message returns the dead letter as it is published. The expected last sequence
-// of its own subject is 0, so that a report read twice has one.
+// Error codes of the server, in its file server/errors.json.
+const (
+	errCodeMessageExceedsMaximum = 10054
+	errCodeHeaderExceedsMaximum  = 10097
+)
+
+// refusedForGood tells a refusal of a message as it is.
+func refusedForGood(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (api.ErrorCode == errCodeMessageExceedsMaximum || api.ErrorCode == errCodeHeaderExceedsMaximum)
+}
+
+// message returns the dead letter as it is published: what bare returns, the body
+// verbatim, and the report's own headers, those with the smallest names first.
 func (d DeadLetter) message() *nats.Msg {
+	m := d.bare()
+	m.Data = d.Envelope.Body
+	left, dropped := maxKeptHeaders, 0
+	for _, name := range slices.Sorted(maps.Keys(d.Envelope.Header)) {
+		if !compliance.KeptWithDeadLetter(name) {
+			continue
+		}
+		values := d.Envelope.Header[name]
+		for _, value := range values {
+			left -= len(name) + len(value) + len(": \r\n")
+		}
+		if left < 0 || !writable(name) {
+			dropped++
+			continue
+		}
+		m.Header[name] = values
+	}
+	if dropped > 0 {
+		m.Header.Set(headerDropped, strconv.Itoa(dropped))
+	}
+	return m
+}
+
+// writable tells whether the client writes a header of this name. It reads names
+// that it does not write.
+func writable(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == ':' || r > '~' })
+}
+
+// bare returns what a dead letter says of its report. The expected last sequence of
+// its own subject is 0, so that a report read twice has one.
+func (d DeadLetter) bare() *nats.Msg {
 	code := string(d.Rejection.Code())
 	sequence := strconv.FormatUint(d.Envelope.Sequence, 10)
 	m := nats.NewMsg(compliance.DeadPrefix + code + "." + d.Stream + "." + sequence + "." +
 		strconv.FormatInt(d.Envelope.Stored.UnixNano(), 10))
-	for name, values := range d.Envelope.Header {
-		if compliance.KeptWithDeadLetter(name) {
-			m.Header[name] = values
-		}
-	}
 	m.Header.Set(headerCode, code)
 	if target := d.Rejection.Violations[0].Target; target != "" {
 		m.Header.Set(headerProperty, target)
@@ -100,7 +184,6 @@ func (d DeadLetter) message() *nats.Msg {
 	m.Header.Set(headerSequence, sequence)
 	m.Header.Set(compliance.HeaderStored, compliance.FormatStored(d.Envelope.Stored))
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
-	m.Data = d.Envelope.Body
 	return m
 }
 

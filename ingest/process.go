@@ -41,15 +41,18 @@ func (l *Loop) process(ctx context.Context, envelopes []compliance.Envelope) err
 	if err != nil {
 		return err
 	}
-	merged, err := l.merge(ctx, position{last.Sequence, last.Stored})
+	end := positionOf(&last)
+	merged, err := l.merge(ctx, end)
+	l.reply(ctx, append(replies, merged...))
 	if err != nil {
 		return err
 	}
 	l.options.Observer.ObserveBatch(len(envelopes), time.Since(began))
-	l.done = position{last.Sequence, last.Stored}
-	l.buried = max(l.buried, last.Sequence)
-	l.reply(ctx, append(replies, merged...))
-	l.replied = max(l.replied, last.Sequence)
+	l.done = end
+	l.buried = max(l.buried, end.sequence)
+	if !l.replied.covers(end) {
+		l.replied = end
+	}
 	return nil
 }
 
@@ -91,27 +94,27 @@ func (l *Loop) decode(envelopes []compliance.Envelope) {
 // their reports. No floor moves before they are acknowledged.
 func (l *Loop) bury(ctx context.Context, envelopes []compliance.Envelope) ([]Reply, error) {
 	var letters []DeadLetter
-	var replies []Reply
 	for i := range l.decoded {
-		rejection := l.decoded[i].rejection
-		if rejection == nil || envelopes[i].Sequence <= l.buried {
-			continue
-		}
-		letters = append(letters, DeadLetter{Stream: l.stream.Stream, Envelope: envelopes[i], Rejection: rejection})
-		if rejection.Reply != "" && rejection.Key != (compliance.Key{}) && l.worthReply(envelopes[i].Sequence, envelopes[i].Stored) {
-			object := rejection.ErrorObject()
-			replies = append(replies, l.answer(rejection.Key.Device, rejection.Reply, envelopes[i].Sequence,
-				compliance.Result{Outcome: compliance.Rejected, Error: &object}))
+		if rejection := l.decoded[i].rejection; rejection != nil && envelopes[i].Sequence > l.buried {
+			letters = append(letters, DeadLetter{Stream: l.stream.Stream, Envelope: envelopes[i], Rejection: rejection})
 		}
 	}
 	if len(letters) == 0 {
 		return nil, nil
 	}
-	if err := l.outlet.Bury(ctx, letters); err != nil {
-		return nil, err
-	}
-	for _, letter := range letters {
+	fresh, err := l.outlet.Bury(ctx, letters)
+	var replies []Reply
+	for _, letter := range fresh {
 		l.options.Observer.ObserveRejected(letter.Rejection.Code())
+		if rejection := letter.Rejection; rejection.Reply != "" && rejection.Key != (compliance.Key{}) && l.worthReply(positionOf(&letter.Envelope)) {
+			object := rejection.ErrorObject()
+			replies = append(replies, l.answer(rejection.Key.Device, rejection.Reply, letter.Envelope.Sequence,
+				compliance.Result{Outcome: compliance.Rejected, Error: &object}))
+		}
+	}
+	if err != nil {
+		l.reply(ctx, replies) // They are kept, and fresh this once.
+		return nil, err
 	}
 	return replies, nil
 }
@@ -157,7 +160,7 @@ func (l *Loop) observe(reports []*compliance.Report, effects []compliance.Effect
 	for i, effect := range effects {
 		report := reports[i]
 		l.options.Observer.ObserveEffect(effect, now.Sub(report.Stored))
-		if report.Reply != "" && l.worthReply(report.Sequence, report.Stored) {
+		if report.Reply != "" && l.worthReply(position{report.Sequence, report.Stored}) {
 			replies = append(replies, l.answer(report.Key.Device, report.Reply, report.Sequence,
 				compliance.Result{Outcome: effect.Outcome, Record: effect.Record}))
 		}
@@ -165,8 +168,9 @@ func (l *Loop) observe(reports []*compliance.Report, effects []compliance.Effect
 	return replies
 }
 
-func (l *Loop) worthReply(sequence uint64, stored time.Time) bool {
-	return sequence > l.replied && l.options.Now().Sub(stored) <= maxReplyAge
+// worthReply tells whether a result is to be sent: once, and not late.
+func (l *Loop) worthReply(at position) bool {
+	return !l.replied.covers(at) && l.options.Now().Sub(at.stored) <= maxReplyAge
 }
 
 func (l *Loop) answer(device, token string, sequence uint64, result compliance.Result) Reply {
@@ -199,13 +203,19 @@ func (l *Loop) applyAll(ctx context.Context, txs []transaction, done func(int, [
 	}
 	_ = group.Wait()
 	for i, err := range errs {
-		if _, ok := errors.AsType[*compliance.CorruptError](err); ok {
-			l.corrupt[txs[i].Bucket] = true
-			l.options.Logger.LogAttrs(ctx, slog.LevelError, "a key in the store is corrupt; its bucket is recounted and merged again",
-				slog.Int("partition", l.options.Partition), slog.Any("error", err))
-		}
+		l.noteCorrupt(ctx, txs[i].Bucket, err)
 	}
 	return errors.Join(errs...)
+}
+
+// noteCorrupt has the next look recount a bucket in which a key is corrupt, and
+// merge it again.
+func (l *Loop) noteCorrupt(ctx context.Context, b compliance.Bucket, err error) {
+	if _, ok := errors.AsType[*compliance.CorruptError](err); ok {
+		l.corrupt[b] = true
+		l.options.Logger.LogAttrs(ctx, slog.LevelError, "a key in the store is corrupt; its bucket is recounted and merged again",
+			slog.Int("partition", l.options.Partition), slog.Any("error", err))
+	}
 }
 
 // apply runs one transaction. A floor that is ahead or level, of the same

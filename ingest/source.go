@@ -67,8 +67,9 @@ type Reply struct {
 // Outlet is where the loop publishes.
 type Outlet interface {
 	// Bury returns when every dead letter is kept. A report that is buried twice
-	// has one dead letter.
-	Bury(ctx context.Context, letters []DeadLetter) error
+	// has one dead letter: fresh are those that were not there before, also where
+	// the error says that not all are kept.
+	Bury(ctx context.Context, letters []DeadLetter) (fresh []DeadLetter, err error)
 	// Reply sends results as well as it can.
 	Reply(ctx context.Context, replies []Reply) error
 }

@@ -149,16 +149,20 @@ type outlet struct {
 
 var errDown = errors.New("the outlet is down")
 
-func (o *outlet) Bury(_ context.Context, letters []ingest.DeadLetter) error {
+func (o *outlet) Bury(_ context.Context, letters []ingest.DeadLetter) ([]ingest.DeadLetter, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.down {
-		return errDown
+		return nil, errDown
 	}
+	var fresh []ingest.DeadLetter
 	for _, letter := range letters {
+		if _, there := o.letters[letter.Envelope.Sequence]; !there {
+			fresh = append(fresh, letter)
+		}
 		o.letters[letter.Envelope.Sequence] = letter
 	}
-	return nil
+	return fresh, nil
 }
 
 func (o *outlet) Reply(_ context.Context, replies []ingest.Reply) error {

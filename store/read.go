@@ -95,7 +95,7 @@ func readFloor(reply *redis.StringCmd) (compliance.Floor, error) {
 	case errors.Is(err, redis.Nil):
 		return compliance.Floor{}, nil
 	case isWrongType(err):
-		return compliance.Floor{Stream: unreadableStream}, nil // As every floor that is none.
+		return compliance.UnreadableFloor(""), nil
 	case err != nil:
 		return compliance.Floor{}, err
 	}

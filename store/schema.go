@@ -340,13 +340,10 @@ func formatFloor(f compliance.Floor) string {
 	return line
 }
 
-// unreadableStream is the stream of a floor that is none; no stream has this name.
-const unreadableStream = "?"
-
 // parseFloor reads a floor. What is no floor becomes one of another stream, so
 // that the bucket is merged again.
 func parseFloor(line string) compliance.Floor {
-	unreadable := compliance.Floor{Stream: unreadableStream, Write: line}
+	unreadable := compliance.UnreadableFloor(line)
 	fields := strings.Split(line, " ")
 	repair := len(fields) == 8 && fields[7] == repairMark
 	if len(fields) != 7 && !repair {
