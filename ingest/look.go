@@ -61,45 +61,66 @@ func (l *Loop) look(ctx context.Context) error {
 func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken bool) (back bool, err error) {
 	causes := map[Cause]bool{}
 	for i, have := range floors {
-		if have.Layout != l.options.Layout && !have.Absent() && !have.Unreadable() {
-			return back, errFloorLayout
+		cause, again, err := l.judge(i, have, broken)
+		if err == nil && again {
+			err = l.mergeAgain(ctx, i, have)
 		}
-		foreign := !have.Absent() && !isOf(have, l.stream)
-		if broken || foreign || l.corrupt[l.buckets[i]] {
-			if err := l.mergeAgain(ctx, i, have); err != nil {
-				return back, err
-			}
-			switch {
-			case broken || !foreign:
-			case have.Unreadable():
-				causes[StoreBehind] = true
-			default:
-				causes[StreamRecreated] = true
-			}
-			back = true
-			continue
+		if err != nil {
+			return back, err
 		}
-		if cause, is := l.compare(i, have); is && l.settled {
-			causes[cause] = true
-			back = back || cause != OwnerChanged
+		causes[cause] = true
+		back = back || again || cause == StoreBehind || cause == StoreEmpty
+		if !again {
+			l.floors[i] = have
 		}
-		l.floors[i] = have
 	}
 	back = back || !l.settled
 	l.settled = true
 	for _, cause := range Causes() {
-		if !causes[cause] {
-			continue
+		if causes[cause] {
+			l.announce(ctx, cause)
 		}
-		level := slog.LevelWarn
-		if cause == StreamRecreated {
-			level = slog.LevelError
-		}
-		l.options.Observer.ObserveRewind(string(cause))
-		l.options.Logger.LogAttrs(ctx, level, "floors are not the expected ones",
-			slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
 	}
 	return back, nil
+}
+
+// judge finds out why a floor is not the expected one, if it is not, and whether
+// its bucket has to be merged again from the beginning.
+func (l *Loop) judge(i int, have compliance.Floor, broken bool) (cause Cause, again bool, err error) {
+	want := l.floors[i]
+	switch {
+	case have.Unreadable():
+		return StoreBehind, true, nil
+	case l.corrupt[l.buckets[i]]:
+		return "", true, nil
+	case have.Absent() && l.settled && !want.Absent():
+		return StoreEmpty, false, nil
+	case have.Absent():
+		return "", false, nil
+	case have.Layout != l.options.Layout:
+		return "", false, errFloorLayout
+	case broken:
+		return "", true, nil
+	case !isOf(have, l.stream):
+		return StreamRecreated, true, nil
+	case !l.settled || have.Equal(want):
+		return "", false, nil
+	case have.Sequence < want.Sequence:
+		return StoreBehind, false, nil
+	}
+	// Ahead or level: what this loop has done since holds on top of it.
+	return OwnerChanged, false, nil
+}
+
+// announce counts a cause and writes it to the log.
+func (l *Loop) announce(ctx context.Context, cause Cause) {
+	level := slog.LevelWarn
+	if cause == StreamRecreated {
+		level = slog.LevelError
+	}
+	l.options.Observer.ObserveRewind(string(cause))
+	l.options.Logger.LogAttrs(ctx, level, "floors are not the expected ones",
+		slog.Int("partition", l.options.Partition), slog.String("cause", string(cause)))
 }
 
 // errFloorLayout says that another deployment writes to the same keys.
@@ -136,21 +157,6 @@ func (l *Loop) broken(ctx context.Context, info StreamInfo, floors []compliance.
 		return StreamRolledBack, nil
 	}
 	return "", nil
-}
-
-// compare finds out why a floor is not the expected one; it is false where it is.
-func (l *Loop) compare(i int, have compliance.Floor) (Cause, bool) {
-	want := l.floors[i]
-	switch {
-	case have.Equal(want):
-		return "", false
-	case have.Absent():
-		return StoreEmpty, true
-	case have.Sequence < want.Sequence:
-		return StoreBehind, true
-	}
-	// Ahead or level: what this loop has done since holds on top of it.
-	return OwnerChanged, true
 }
 
 // mergeAgain sets a bucket's floor back to before the first report of the
