@@ -3,6 +3,7 @@ package compliance
 import (
 	"fmt"
 	"path"
+	"sync"
 	"time"
 )
 
@@ -62,7 +63,9 @@ func Decode(e *Envelope) (Report, *Rejection) { return Rules{}.Decode(e) }
 // violation, in this order: subject, policy, size, text, members by position,
 // event time. After a violation of size or text no member is looked at.
 func (r Rules) Decode(e *Envelope) (Report, *Rejection) {
-	d := decoding{report: Report{Sequence: e.Sequence, Stored: e.Stored}}
+	d, _ := decodings.Get().(*decoding)
+	defer decodings.Put(d)
+	*d = decoding{report: Report{Sequence: e.Sequence, Stored: e.Stored}}
 	d.subject(e.Subject, r)
 	head := e.headers()
 	if validReply(head.reply.value) {
@@ -103,6 +106,8 @@ type decoding struct {
 	reported    Ticks
 	hasReported bool
 }
+
+var decodings = sync.Pool{New: func() any { return new(decoding) }}
 
 func (d *decoding) violate(code Code, target string, offset int, message string) {
 	d.violations = append(d.violations, Violation{Code: code, Target: target, Offset: offset, Message: message})

@@ -39,6 +39,8 @@ type JetStream struct {
 	// peeked is a report that was taken from the reader and belongs to the next
 	// batch.
 	peeked *message
+	// batch is the memory of the last batch.
+	batch []compliance.Envelope
 }
 
 // NewJetStream returns a source on the stream with this name.
@@ -179,8 +181,9 @@ func (s *JetStream) Next(ctx context.Context) (Batch, error) {
 	if first.err != nil {
 		return Batch{}, first.err
 	}
-	batch := Batch{Instance: first.instance, Envelopes: make([]compliance.Envelope, 0, 1+min(len(r.channel), maxBatchReports))}
-	batch.Envelopes = append(batch.Envelopes, first.envelope)
+	clear(s.batch)
+	batch := Batch{Instance: first.instance, Envelopes: append(s.batch[:0], first.envelope)}
+	defer func() { s.batch = batch.Envelopes }()
 	for bytes := first.bytes; len(batch.Envelopes) < maxBatchReports && bytes < maxBatchBytes; {
 		var m message
 		select {

@@ -33,7 +33,8 @@ type StreamInfo struct {
 
 // Source reads the stream of a partition.
 type Source interface {
-	// Next waits for reports. Its error is the context's where that ends first.
+	// Next waits for reports. Its error is the context's where that ends first. The
+	// envelopes are valid until the next call.
 	Next(ctx context.Context) (Batch, error)
 	// Seek makes the next report that Next returns the first one from this
 	// sequence on.

@@ -156,8 +156,9 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 	a.group()
 	pipe := tx.Pipeline()
 	floor := pipe.Get(ctx, a.keys.floor)
+	a.args = a.args[:0]
 	for i := range a.entries {
-		a.entries[i].ask(ctx, pipe)
+		a.ask(ctx, pipe, &a.entries[i])
 	}
 	table := a.countFields()
 	var countsCmd *redis.SliceCmd
@@ -234,8 +235,7 @@ func (a *application) group() {
 		if !known {
 			at = int32(len(a.entries))
 			a.byKey[report.Key] = at
-			a.entries = append(a.entries, newEntry(a.keys.record(report.Key), report.Key))
-			a.entries[at].first = int32(i)
+			a.add(report.Key).first = int32(i)
 		} else {
 			a.chain[a.entries[at].last] = int32(i)
 		}
@@ -243,6 +243,31 @@ func (a *application) group() {
 		a.entries[at].full = a.entries[at].full || report.Reply != ""
 	}
 }
+
+// add appends the entry of a record without reports.
+func (a *application) add(key compliance.Key) *entry {
+	a.entries = append(a.entries, entry{})
+	e := &a.entries[len(a.entries)-1]
+	e.key, e.name, e.first, e.last = key, a.keys.record(key), none, none
+	return e
+}
+
+// ask puts the command that reads a record into a pipeline.
+func (a *application) ask(ctx context.Context, pipe redis.Pipeliner, e *entry) {
+	if e.full {
+		e.fields = pipe.HMGet(ctx, e.name, fullFields...)
+		return
+	}
+	start := len(a.args)
+	a.args = append(a.args, "hget", &e.name, fieldHead)
+	e.head = redis.NewStringCmd(ctx, a.argsFrom(start)...)
+	_ = pipe.Process(ctx, e.head) // Its error is its own.
+}
+
+// argsFrom returns the arguments that were appended since. They lie in one slice
+// for all commands, and are pointers where they can be: what is boxed is allocated
+// one by one, and this is where most transactions spend their time.
+func (a *application) argsFrom(start int) []any { return a.args[start:len(a.args):len(a.args)] }
 
 // judge tells an error that means a corrupt key from one that passes.
 func (a *application) judge(err error, what string) error {
@@ -284,7 +309,7 @@ func (a *application) loadExpired(reply *redis.StringSliceCmd) error {
 			return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "the index of tombstones"}
 		}
 		if _, known := a.byKey[key]; !known {
-			a.entries = append(a.entries, newEntry(a.keys.record(key), key))
+			a.add(key)
 		}
 	}
 	return nil
@@ -301,7 +326,7 @@ func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 			continue
 		}
 		e.full = true
-		e.ask(ctx, pipe)
+		a.ask(ctx, pipe, e)
 		again = append(again, e)
 	}
 	if len(again) == 0 {
@@ -345,7 +370,6 @@ func (a *application) merge() {
 // write sends the transaction. Nothing in it can fail unless a key is corrupt.
 func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) error {
 	pipe := tx.TxPipeline()
-	a.args = a.args[:0]
 	if a.tx.Recount {
 		a.writeRecounted(ctx, pipe)
 	}
@@ -377,37 +401,34 @@ func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) err
 
 // writeRecord leads from the old stored form to the new one.
 func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *entry) {
-	member := tombMember(e.key)
 	switch {
 	case e.first != none && e.old == e.new:
 	case e.new.Empty():
 		pipe.Del(ctx, e.name)
-		pipe.ZRem(ctx, a.keys.tombs, member)
+		pipe.ZRem(ctx, a.keys.tombs, tombMember(e.key))
 	case e.new.Tombstone():
 		pipe.Del(ctx, e.name)
 		pipe.HSet(ctx, e.name, encode(&e.new))
-		pipe.ZAdd(ctx, a.keys.tombs, redis.Z{Score: float64(e.new.StoredMillis), Member: member})
+		pipe.ZAdd(ctx, a.keys.tombs, redis.Z{Score: float64(e.new.StoredMillis), Member: tombMember(e.key)})
 	case e.first == none:
-		pipe.ZRem(ctx, a.keys.tombs, member) // The index names a record that lives.
+		pipe.ZRem(ctx, a.keys.tombs, tombMember(e.key)) // The index names a record that lives.
 	case e.old.Exists():
 		a.update(ctx, pipe, e)
 	default:
 		if e.old.Tombstone() {
 			pipe.Del(ctx, e.name)
-			pipe.ZRem(ctx, a.keys.tombs, member)
+			pipe.ZRem(ctx, a.keys.tombs, tombMember(e.key))
 		}
 		pipe.HSet(ctx, e.name, encode(&e.new))
 	}
 }
 
-// update writes what moved in a record that lives. It is where most transactions
-// spend their time, so its arguments are pointers into the entry and lie in one
-// slice for all commands: what is boxed is allocated one by one.
+// update writes what moved in a record that lives.
 func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry) {
 	var buffer [256]byte
 	head, versions := appendHead(buffer[:0], &e.new)
 	start := len(a.args)
-	a.args = append(a.args, "hset", e.name)
+	a.args = append(a.args, "hset", &e.name)
 	if string(head) != e.oldHead {
 		e.newHead = string(head)
 		a.args = append(a.args, fieldHead, &e.newHead)
@@ -425,12 +446,12 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 			continue
 		}
 		if text := storedValue(&e.new.Values[p]); text != nil {
-			a.args = append(a.args, valueFields[p], text)
+			a.args = append(a.args, &valueFields[p], text)
 		} else {
 			gone = append(gone, valueFields[p])
 		}
 	}
-	if args := a.args[start:len(a.args):len(a.args)]; len(args) > 2 {
+	if args := a.argsFrom(start); len(args) > 2 {
 		_ = pipe.Process(ctx, redis.NewIntCmd(ctx, args...)) // Its error is in EXEC's.
 	}
 	if len(gone) > 0 {

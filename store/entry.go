@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 
 	"github.com/redis/go-redis/v9"
@@ -12,7 +11,7 @@ import (
 // none ends a chain of reports.
 const none = -1
 
-// entry is a record in a transaction.
+// entry is a record in a transaction. Commands point into it until they are done.
 type entry struct {
 	key  compliance.Key
 	name string
@@ -32,19 +31,6 @@ type entry struct {
 	oldHead     string
 	newHead     string
 	newVersions string
-}
-
-func newEntry(name string, key compliance.Key) entry {
-	return entry{key: key, name: name, first: none, last: none}
-}
-
-// ask puts the command that reads the record into a pipeline.
-func (e *entry) ask(ctx context.Context, pipe redis.Pipeliner) {
-	if e.full {
-		e.fields = pipe.HMGet(ctx, e.name, fullFields...)
-	} else {
-		e.head = pipe.HGet(ctx, e.name, fieldHead)
-	}
 }
 
 // read takes the answer to ask. The error is errRecord where it is no record's.
