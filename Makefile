@@ -12,7 +12,7 @@ CC_NAME := $(firstword $(shell $(GO) env CC))
 RACE    := $(if $(and $(filter 1,$(shell $(GO) env CGO_ENABLED)),$(shell command -v $(CC_NAME) 2>/dev/null)),-race)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench microbench sabotage deps
+.PHONY: help demo build test lint bench microbench heal sabotage deps
 
 ## help: print this list
 help:
@@ -27,9 +27,12 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/complianced ./cmd/complianced
 
 ## test: vet and run all tests, with the race detector where there is a C compiler
+# Under the race detector TestAllTriples… tries one triple of 16, so that it runs once more without.
 test: deps
 	$(GO) vet ./...
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+	$(GO) test -run TestAllTriples ./compliance # With the race detector it takes only a part of them.
+	$(if $(RACE),$(GO) test -timeout $(TIMEOUT) -run TestAllTriples ./compliance)
 
 ## lint: check the house rules in .golangci.yml
 lint:
@@ -45,10 +48,14 @@ bench: deps
 microbench: deps
 	@$(GO) test -run '^$$' -bench . -benchmem -count=$(COUNT) ./...
 
+## heal: kill, empty and set back everything under load, at full length, in about ten minutes; flags in ARGS="-run Stream"
+heal: deps
+	$(GO) test ./internal/heal -count=1 -full -timeout 60m -v $(ARGS)
+
 ## sabotage: put deliberate bugs in, one by one, and show that the tests catch each
 sabotage: deps
 	@$(GO) run ./internal/sabotage $(ARGS)
 
-## deps: install redis-server, which the tests need, unless it or valkey-server is there
+## deps: install redis-server, which the tests need, unless it is there
 deps:
 	@scripts/deps.sh

@@ -1,8 +1,9 @@
 package main
 
 import (
-	"net/url"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/knadh/koanf/parsers/yaml"
@@ -24,8 +25,8 @@ const (
 // load gives every flag that was not set the value of the environment, else that
 // of the configuration file.
 func (c *common) load(cmd *cobra.Command) error {
-	for _, name := range []string{redisURLFlag, natsURLFlag} {
-		if f := cmd.Flags().Lookup(name); f.Changed && holdsPassword(f.Value.String()) {
+	for name, addresses := range map[string][]string{redisURLFlag: c.redisURL, natsURLFlag: addressesIn(c.natsURL)} {
+		if cmd.Flags().Changed(name) && holdsPassword(addresses) {
 			return usagef("--%s holds a password, which others can see in the process list; "+
 				"give it by a file or the environment (%s)", name, envName(name))
 		}
@@ -53,15 +54,29 @@ func (c *common) load(cmd *cobra.Command) error {
 		if f.Changed || failed != nil || !settings.Exists(f.Name) {
 			return
 		}
-		text := settings.String(f.Name)
-		if list := settings.Strings(f.Name); len(list) > 0 {
-			text = strings.Join(list, ",")
-		}
-		if err := f.Value.Set(text); err != nil {
+		if err := f.Value.Set(settingText(settings, f.Name)); err != nil {
 			failed = usagef("setting %s: %w", f.Name, err)
 		}
 	})
-	return failed
+	if failed != nil {
+		return failed
+	}
+	return c.checkServers()
+}
+
+// settingText returns a setting as a flag has it: lists and maps as a=b,c=d.
+func settingText(settings *koanf.Koanf, name string) string {
+	if list := settings.Strings(name); len(list) > 0 {
+		return strings.Join(list, ",")
+	}
+	if m := settings.StringMap(name); len(m) > 0 {
+		var pairs []string
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			pairs = append(pairs, key+"="+m[key])
+		}
+		return strings.Join(pairs, ",")
+	}
+	return settings.String(name)
 }
 
 func envName(flag string) string {
@@ -81,17 +96,4 @@ func known(root *cobra.Command, keys []string) error {
 		}
 	}
 	return nil
-}
-
-func holdsPassword(urls string) bool {
-	for text := range strings.SplitSeq(strings.Trim(urls, "[]"), ",") {
-		u, err := url.Parse(strings.TrimSpace(text))
-		if err != nil || u.User == nil {
-			continue
-		}
-		if _, has := u.User.Password(); has || u.Scheme == "nats" || u.Scheme == "tls" {
-			return true
-		}
-	}
-	return false
 }

@@ -6,12 +6,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/internal/mask"
 	"github.com/complianced/complianced/store"
 )
 
@@ -49,7 +50,7 @@ func (c *common) connectNATS(servers, name string, log *slog.Logger, changed fun
 				log.Warn("nats cannot be reached; trying again", slog.String("address", address), slog.Any("error", err))
 			}),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-				log.Warn("nats reports an error", slog.Any("error", err))
+				log.Warn("nats reports an error", slog.String("error", mask.Subjects(err.Error())))
 			}),
 		)
 	}
@@ -61,20 +62,45 @@ func (c *common) connectNATS(servers, name string, log *slog.Logger, changed fun
 	return nc, nil
 }
 
-// withoutPassword returns addresses fit for a log.
-func withoutPassword(servers string) string {
-	list := strings.Split(servers, ",")
-	for i, text := range list {
-		u, err := url.Parse(strings.TrimSpace(text))
-		switch {
-		case err != nil:
-			list[i] = "(unreadable address)"
-		case u.User != nil:
-			u.User = nil
-			list[i] = u.String()
+// readable tells whether a file can be read; an empty path is none.
+func readable(path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// checkServers finds what is wrong with the addresses and files of the servers
+// before anything is started.
+func (c *common) checkServers() error {
+	if c.natsURL != "" {
+		if err := checkAddresses(c.natsURL); err != nil {
+			return usagef("--%s: %w", natsURLFlag, err)
 		}
 	}
-	return strings.Join(list, ",")
+	for _, f := range []struct{ flag, path string }{
+		{"nats-creds", c.natsCreds}, {"nats-tls-ca", c.natsTLS.ca}, {"nats-tls-cert", c.natsTLS.cert}, {"nats-tls-key", c.natsTLS.key},
+	} {
+		if err := readable(f.path); err != nil {
+			return usagef("--%s: %w", f.flag, err)
+		}
+	}
+	if (c.natsTLS.cert == "") != (c.natsTLS.key == "") {
+		return usagef("--nats-tls-cert and --nats-tls-key go together")
+	}
+	options, err := c.redisOptions(c.redisURL)
+	if err != nil || len(c.redisURL) == 0 {
+		return err
+	}
+	unused, err := store.New(compliance.Layout{Partitions: 1, Buckets: 1}, options)
+	if err != nil {
+		return usagef("--%s: %w", redisURLFlag, err)
+	}
+	return unused.Close()
 }
 
 // redisOptions returns how to reach Redis.

@@ -25,8 +25,8 @@ func newDemo(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run everything here, with a simulated fleet: the first thing to try",
-		Long: `Runs serve on embedded servers in a folder of its own that starts empty, and a simulated
-fleet that reports to it.`,
+		Long: `Runs serve on embedded servers, with a simulated fleet that reports to it. Their data is in the
+folder demo of --data-dir, which starts empty each time.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.natsURL != "" || len(c.redisURL) > 0 {
@@ -43,9 +43,7 @@ fleet that reports to it.`,
 			if err != nil {
 				return err
 			}
-			if c.dataDir == "" {
-				dir = filepath.Join(dir, "demo")
-			}
+			dir = filepath.Join(dir, "demo") // It is emptied: never a folder that the user named.
 			return s.run(cmd.Context(), log, dir, true, func(ctx context.Context, found addresses) error {
 				welcome(cmd.OutOrStdout(), dir, found)
 				return s.show(ctx, cmd.OutOrStdout(), log, l)

@@ -19,6 +19,8 @@ import (
 const (
 	defaultBuckets = 16
 	defaultMaxAge  = 7 * 24 * time.Hour
+	// maxReplicas is JetStream's own limit.
+	maxReplicas = 5
 )
 
 func newProvision(c *common) *cobra.Command {
@@ -33,6 +35,9 @@ The numbers of partitions and buckets are fixed once and for all.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.Layout.Validate(); err != nil {
 				return usagef("--partitions %d, --buckets %d: %w", p.Layout.Partitions, p.Layout.Buckets, err)
+			}
+			if p.MaxAge < 0 || p.Replicas < 1 || p.Replicas > maxReplicas {
+				return usagef("--max-age is at least 0, --replicas 1 to %d", maxReplicas)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()

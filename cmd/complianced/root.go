@@ -44,6 +44,8 @@ Try it: complianced demo
 
 Settings come from flags, then from the environment (--nats-url is COMPLIANCED_NATS_URL),
 then from a YAML file (--config) with the flags' names as keys.`,
+		Args:          args(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {

@@ -287,10 +287,115 @@ func TestWrongUseIsOneClearLineAndStatusTwo(t *testing.T) {
 		{[]string{"provision", "--partitions", "3", "--buckets", "16"}, "--partitions"},
 		{[]string{"simulate", "--bad", "2"}, "share"},
 		{[]string{"demo", "--nats-url", "nats://127.0.0.1:1"}, "demo runs its own servers"},
+		{[]string{"nosuch"}, `unknown command "nosuch"`},
+		{[]string{"serve", "--redis-url", "http://127.0.0.1:1"}, "--redis-url"},
+		{[]string{"get", "p", "d", "--redis-url", "http://127.0.0.1:1"}, "--redis-url"},
+		{[]string{"serve", "--nats-url", "nats://h:port"}, "--nats-url"},
+		{[]string{"serve", "--nats-url", "admin:secret@127.0.0.1:1"}, "--nats-url holds a password"},
+		{[]string{"serve", "--nats-url", "secret@127.0.0.1"}, "--nats-url holds a password"},
+		{[]string{"serve", "--nats-creds", "/no/such/file"}, "--nats-creds"},
+		{[]string{"serve", "--nats-tls-ca", "/no/such/file"}, "--nats-tls-ca"},
+		{[]string{"serve", "--nats-tls-cert", config}, "--nats-tls-key"},
+		{[]string{"serve", "--redis-password-file", "/no/such/file"}, "--redis-password-file"},
+		{[]string{"serve", "--redis-tls-ca", config}, "--redis-tls"},
+		{[]string{"provision", "--redis-url", "x", "--nats-url", "nats://127.0.0.1:1"}, "--redis-url"},
+		{[]string{"provision", "--max-age", "-1s"}, "--max-age"},
+		{[]string{"provision", "--replicas", "6"}, "--replicas"},
 	} {
 		_, stderr, status := command(t, "", c.args...)
 		if status != 2 || !strings.Contains(stderr, c.say) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "secret") {
 			t.Errorf("%v: status %d, %q", c.args, status, stderr)
+		}
+	}
+}
+
+func TestNoAddressInALogHoldsAPassword(t *testing.T) {
+	for _, address := range []string{
+		"admin:secret@127.0.0.1:1", "nats://admin:secret@127.0.0.1:1", "tls://secret@127.0.0.1:1", "127.0.0.1:1, admin:secret@[::1]:1",
+	} {
+		log, err := os.Create(t.TempDir() + "/log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer log.Close()
+		cmd := exec.Command(binary, "serve", "--data-dir", t.TempDir(), "--metrics-listen", freeAddress(t), "--redis-url", "redis://127.0.0.1:1")
+		cmd.Env, cmd.Stderr = append(os.Environ(), "COMPLIANCED_NATS_URL="+address), log
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s := &serving{T: t, cmd: cmd}
+		t.Cleanup(s.stop)
+		var text []byte
+		eventually(t, "a log line with the address", func() bool {
+			text, err = os.ReadFile(log.Name())
+			return err == nil && strings.Contains(string(text), "nats cannot be reached")
+		})
+		if strings.Contains(string(text), "secret") {
+			t.Errorf("%s: %s", address, text)
+		}
+		s.stop()
+	}
+}
+
+func TestSettingsOfAFileMayBeListsAndMaps(t *testing.T) {
+	config := t.TempDir() + "/config.yaml"
+	if err := os.WriteFile(config, []byte("policy-names:\n  p1: First\n  p2: Second\nroles: [ingest, state]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, "--config", config)
+	eventually(t, "the names", func() bool {
+		_, body := s.get("/metrics")
+		return strings.Contains(body, `compliance_policy_info{name="First",policy="p1"} 1`) &&
+			strings.Contains(body, `compliance_policy_info{name="Second",policy="p2"} 1`)
+	})
+}
+
+func TestDemoLeavesAloneWhatLiesBesideIt(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir + "/precious", dir + "/nats/precious"} {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(binary, "demo", "--data-dir", dir, "--metrics-listen", freeAddress(t), "--nats-listen", freeAddress(t))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &serving{T: t, cmd: cmd}
+	t.Cleanup(s.stop)
+	eventually(t, "the demo's folder", func() bool { _, err := os.Stat(dir + "/demo/serve.json"); return err == nil })
+	s.stop()
+	for _, path := range []string{dir + "/precious", dir + "/nats/precious"} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTheLogSaysWhyTheStateCannotBeRead(t *testing.T) {
+	s := serve(t)
+	raw := s.redis()
+	if err := raw.Set(t.Context(), "cs:{00}:|gaps", "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, body := s.get("/metrics"); !strings.Contains(body, "compliance_state_up 0") {
+			t.Error("the state is up")
+		}
+	}
+	if err := raw.Del(t.Context(), "cs:{00}:|gaps").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := s.get("/metrics"); !strings.Contains(body, "compliance_state_up 1") {
+		t.Error("the state is not up again")
+	}
+	log, err := os.ReadFile(s.log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"the state cannot be read", "the state can be read again"} {
+		if n := strings.Count(string(log), line); n != 1 {
+			t.Errorf("%d lines say that %s", n, line)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (s *stateReader) partition(ctx context.Context, n int) (metrics.Partition, 
 	if err != nil {
 		return metrics.Partition{}, compliance.Floor{}, err
 	}
-	floors, err := s.store.Floors(ctx, buckets)
+	floors, err := s.store.ReadFloors(ctx, buckets)
 	if err != nil {
 		return metrics.Partition{}, compliance.Floor{}, err
 	}

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"sync"
+
+	"github.com/complianced/complianced/internal/mask"
 )
 
 // natsLog passes on what the server says, and keeps its fatal errors, the only way in which it reports a start
@@ -16,10 +17,6 @@ type natsLog struct {
 	mu     sync.Mutex // Guards fatals.
 	fatals []error
 }
-
-// ours matches subjects of this program. They hold policies and devices, which belong in no log; the server's
-// warning about a slow subscription, for one, names the subject.
-var ours = regexp.MustCompile(`compliance\.[a-z]+\.[^\s"'\]]+`)
 
 // Noticef logs what every start and stop says, so it is kept for those who look for it.
 func (l *natsLog) Noticef(format string, v ...any) {
@@ -56,5 +53,5 @@ func (l *natsLog) fatal() error {
 }
 
 func says(format string, v []any) slog.Attr {
-	return slog.String("text", ours.ReplaceAllString(fmt.Sprintf(format, v...), "compliance.…"))
+	return slog.String("text", mask.Subjects(fmt.Sprintf(format, v...)))
 }
