@@ -284,9 +284,10 @@ func TestTheLoopOutlivesTheServer(t *testing.T) {
 	if !ok {
 		t.Fatal("no address")
 	}
+	before := b.nc.Stats().Reconnects // IsConnected may still be true of the old connection.
 	b.stop()
 	b.start(address.Port)
-	eventually(t, "a new connection", b.nc.IsConnected)
+	eventually(t, "a new connection", func() bool { return b.nc.Stats().Reconnects > before && b.nc.IsConnected() })
 	b.publish(key(1).Subject(), `{"status":"error"}`)
 	b.settled(sink)
 	if record, _ := sink.Get(t.Context(), key(1)); record.Status() != compliance.StatusError {

@@ -248,7 +248,7 @@ func (s *server) startRedis(ctx context.Context, group *errgroup.Group, path str
 		return nil, err
 	}
 	if own.StandIn() {
-		s.log.WarnContext(ctx, embedded.StandInWarning)
+		s.log.WarnContext(ctx, "a stand-in takes the place of redis", slog.String("meaning", embedded.StandInWarning))
 		return own, nil
 	}
 	group.Go(func() error {
