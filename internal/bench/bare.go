@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -22,173 +21,143 @@ import (
 	"github.com/complianced/complianced/ingest"
 )
 
-// bareCommand is the argument that makes this program the bare work. It reads one
-// BareTask from standard input, prepares it, says so by a line, waits for a line,
-// works, and prints a BareResult.
+// bareCommand is the argument that makes this program the bare work. It reads from
+// standard input one BareOptions, and then again and again a BareTask, which it
+// prepares, and a BareStart, upon which it works. It answers each with one line: a
+// BareReady or a BareResult.
 const bareCommand = "bare"
 
 // BareSettings are how the bare work drives Redis.
 type BareSettings struct {
+	// Pipeline is how many commands are sent at once.
 	Pipeline    int `json:"pipeline"`
 	Connections int `json:"connections"`
 }
 
-// BareTask is what the bare work is to do.
+// BareOptions are those of a process of the bare work.
+type BareOptions struct {
+	NATS       string       `json:"nats"`
+	Redis      string       `json:"redis"`
+	Partitions int          `json:"partitions"`
+	Buckets    int          `json:"buckets"`
+	Settings   BareSettings `json:"settings"`
+	Load       LoadOptions  `json:"load"`
+}
+
+func (o *BareOptions) layout() compliance.Layout {
+	return compliance.Layout{Partitions: o.Partitions, Buckets: o.Buckets}
+}
+
+// BareTask is what to get ready for.
 type BareTask struct {
-	NATS     string            `json:"nats"`
-	Redis    string            `json:"redis"`
-	Layout   compliance.Layout `json:"layout"`
-	Settings BareSettings      `json:"settings"`
-	Load     LoadOptions       `json:"load"`
-	// First are the sequences to read from, of each partition; none where nothing
-	// is read.
-	First []uint64 `json:"first"`
-	// Each is how many reports are in each partition.
-	Each []int `json:"each"`
-	// Skip is how many reports of the mix came before.
-	Skip int `json:"skip"`
-	// Create makes it write the first values of all records, instead.
+	// From is the index of the first report, and Reports how many follow.
+	From    uint64 `json:"from"`
+	Reports int    `json:"reports"`
+	// Create makes it write the first values of all records, without reading.
 	Create bool `json:"create"`
 }
 
-// BareResult is what it took.
+// BareStart says where the reports are, by partition.
+type BareStart struct {
+	// First are the sequences to read from.
+	First []uint64 `json:"first"`
+	// Each is how many reports to read.
+	Each []int `json:"each"`
+}
+
+// BareReady says that a task is prepared.
+type BareReady struct {
+	Commands int `json:"commands"`
+}
+
+// BareResult is what a task took.
 type BareResult struct {
 	Read    int           `json:"read"`
 	Written int           `json:"written"`
 	Took    time.Duration `json:"took"`
 	CPU     time.Duration `json:"cpu"`
 	Mallocs uint64        `json:"mallocs"`
+	Bytes   uint64        `json:"bytes"`
 }
 
-// bareFields are the fields of the nine values, as short as those of a record.
-var bareFields = [compliance.NumProperties]string{"i", "n", "u", "m", "p", "g", "s", "r", "e"}
-
-// bareKey has the length of a record's key.
-func bareKey(layout compliance.Layout, key compliance.Key) string {
-	return fmt.Sprintf("cs:{%02x}:%s:%s", int(layout.BucketOf(key.Device)), key.Policy, key.Device)
-}
-
-// command is one HSET that lies ready.
-type command struct {
-	key    string
-	fields []any
-}
-
-// runBare is the bare work as a process.
-func runBare(ctx context.Context, in io.Reader, out io.Writer) error {
-	input := bufio.NewReader(in)
-	line, err := input.ReadBytes('\n')
+// runBare is the bare work as a process. It ends with its input.
+func runBare(ctx context.Context, in io.Reader, out io.Writer) (err error) {
+	decoder, encoder := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
+	var options BareOptions
+	if err := decoder.Decode(&options); err != nil {
+		return err
+	}
+	w, err := newBareWork(options)
 	if err != nil {
 		return err
 	}
-	var task BareTask
-	if err := json.Unmarshal(line, &task); err != nil {
-		return err
+	defer func() { err = errors.Join(err, w.close()) }()
+	for {
+		var task BareTask
+		if err := decoder.Decode(&task); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		lot, err := w.prepare(task)
+		if err != nil {
+			return err
+		}
+		runtime.GC()
+		if err := encoder.Encode(BareReady{Commands: len(lot.shard)}); err != nil {
+			return err
+		}
+		var start BareStart
+		if err := decoder.Decode(&start); err != nil {
+			return err
+		}
+		result, err := w.measure(ctx, lot, start)
+		if err != nil {
+			return err
+		}
+		if err := encoder.Encode(result); err != nil {
+			return err
+		}
 	}
-	work, err := newBareWork(task)
-	if err != nil {
-		return err
-	}
-	defer work.close()
-	// Nothing is collected while it works: what lies ready is not to cost it anything.
-	runtime.GC()
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(4 << 30)
-	if _, err := fmt.Fprintln(out, "ready"); err != nil {
-		return err
-	}
-	if _, err := input.ReadBytes('\n'); err != nil {
-		return err
-	}
-	result, err := work.measure(ctx)
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(out).Encode(result)
 }
 
-// bareWork is the bare work, ready to begin.
+// bareWork is the bare work with its connections.
 type bareWork struct {
-	task     BareTask
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	client   *redis.Client
-	// shards are the commands of each connection, and shard is the one of each
-	// report: a record keeps to one connection, so that its last value stays.
-	shards [][]command
-	shard  []int
+	options BareOptions
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	client  *redis.Client
 }
 
-func newBareWork(task BareTask) (*bareWork, error) {
-	w := &bareWork{task: task, shards: make([][]command, task.Settings.Connections), client: redis.NewClient(&redis.Options{
-		Addr:                     task.Redis,
-		PoolSize:                 task.Settings.Connections,
+func newBareWork(options BareOptions) (*bareWork, error) {
+	w := &bareWork{options: options, client: redis.NewClient(&redis.Options{
+		Addr:                     options.Redis,
+		PoolSize:                 options.Settings.Connections,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})}
-	w.prepare()
 	var err error
-	if w.nc, err = nats.Connect(task.NATS); err != nil {
+	if w.nc, err = nats.Connect(options.NATS); err != nil {
 		return nil, errors.Join(err, w.client.Close())
 	}
 	w.js, err = jetstream.New(w.nc)
 	return w, err
 }
 
-func (w *bareWork) close() {
+func (w *bareWork) close() error {
 	w.nc.Close()
-	_ = w.client.Close()
+	return w.client.Close()
 }
 
-// prepare makes the commands.
-func (w *bareWork) prepare() {
-	l := newLoad(w.task.Load)
-	for n := range l.pairs {
-		l.first(n)
-		if w.task.Create {
-			w.add(l, n)
-		}
-	}
-	if w.task.Create {
-		return
-	}
-	for range w.task.Skip {
-		l.next()
-	}
-	for range w.reports() {
-		w.add(l, l.next().pair)
-	}
-}
-
-// reports is how many reports there are to read.
-func (w *bareWork) reports() int {
-	n := 0
-	for _, each := range w.task.Each {
-		n += each
-	}
-	return n
-}
-
-func (w *bareWork) add(l *load, n int) {
-	key := l.key(n)
-	c := command{key: bareKey(w.task.Layout, key), fields: make([]any, 0, 2*compliance.NumProperties)}
-	for p, value := range l.values(n) {
-		c.fields = append(c.fields, bareFields[p], value)
-	}
-	shard := int(w.task.Layout.BucketOf(key.Device)) % len(w.shards)
-	w.shards[shard] = append(w.shards[shard], c)
-	w.shard = append(w.shard, shard)
-}
-
-func (w *bareWork) measure(ctx context.Context) (BareResult, error) {
+// measure counts the reports and writes one command for each that it counted.
+func (w *bareWork) measure(ctx context.Context, lot *lot, start BareStart) (BareResult, error) {
 	var before, after syscall.Rusage
-	var memory runtime.MemStats
+	var memory, memoryAfter runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	mallocs := memory.Mallocs
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
 		return BareResult{}, err
 	}
 	began := time.Now()
-	read, err := w.run(ctx)
+	read, err := w.run(ctx, lot, start)
 	if err != nil {
 		return BareResult{}, err
 	}
@@ -196,10 +165,10 @@ func (w *bareWork) measure(ctx context.Context) (BareResult, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
 		return BareResult{}, err
 	}
-	runtime.ReadMemStats(&memory)
+	runtime.ReadMemStats(&memoryAfter)
 	return BareResult{
-		Read: read, Written: len(w.shard), Took: took, CPU: processorTime(&after) - processorTime(&before),
-		Mallocs: memory.Mallocs - mallocs,
+		Read: read, Written: len(lot.shard), Took: took, CPU: processorTime(&after) - processorTime(&before),
+		Mallocs: memoryAfter.Mallocs - memory.Mallocs, Bytes: memoryAfter.TotalAlloc - memory.TotalAlloc,
 	}, nil
 }
 
@@ -207,32 +176,28 @@ func processorTime(usage *syscall.Rusage) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// run counts the reports and writes one command for each that it counted.
-func (w *bareWork) run(ctx context.Context) (int, error) {
+func (w *bareWork) run(ctx context.Context, lot *lot, start BareStart) (int, error) {
 	group, ctx := errgroup.WithContext(ctx)
-	turns := make([]chan int, len(w.shards))
+	turns := make([]chan int, len(lot.shards))
 	for i := range turns {
 		turns[i] = make(chan int, 16)
-		group.Go(func() error { return w.write(ctx, w.shards[i], turns[i]) })
+		group.Go(func() error { return w.write(ctx, lot, lot.shards[i], turns[i]) })
 	}
 	read := 0
 	group.Go(func() error {
-		t := turn{work: w, turns: turns, open: make([]int, len(turns))}
+		t := turn{lot: lot, pipeline: w.options.Settings.Pipeline, turns: turns, open: make([]int, len(turns))}
 		defer t.end()
-		if w.task.Create {
-			for range w.shard {
-				if err := t.next(ctx); err != nil {
-					return err
-				}
-			}
-			return t.rest(ctx)
-		}
-		for partition, first := range w.task.First {
-			if err := w.count(ctx, partition, first, w.task.Each[partition], &t); err != nil {
+		for partition, first := range start.First {
+			if err := w.count(ctx, partition, first, start.Each[partition], &t); err != nil {
 				return err
 			}
 		}
 		read = t.n
+		for t.n < len(lot.shard) { // Nothing is read for them.
+			if err := t.next(ctx); err != nil {
+				return err
+			}
+		}
 		return t.rest(ctx)
 	})
 	err := group.Wait()
@@ -241,8 +206,9 @@ func (w *bareWork) run(ctx context.Context) (int, error) {
 
 // turn tells the connections how many commands to send.
 type turn struct {
-	work  *bareWork
-	turns []chan int
+	lot      *lot
+	pipeline int
+	turns    []chan int
 	// open are the commands of each connection that were counted and not yet told.
 	open []int
 	n    int
@@ -250,13 +216,13 @@ type turn struct {
 
 // next counts one report.
 func (t *turn) next(ctx context.Context) error {
-	shard := t.work.shard[t.n]
+	shard := t.lot.shard[t.n]
 	t.n++
 	t.open[shard]++
-	if t.open[shard] < t.work.task.Settings.Pipeline {
+	if t.open[shard] < t.pipeline {
 		return nil
 	}
-	return t.tell(ctx, shard)
+	return t.tell(ctx, int(shard))
 }
 
 func (t *turn) tell(ctx context.Context, shard int) error {
@@ -291,7 +257,7 @@ func (t *turn) end() {
 // count reads reports of a partition with the settings of package ingest, and does
 // nothing with them.
 func (w *bareWork) count(ctx context.Context, partition int, first uint64, n int, t *turn) error {
-	consumer, err := w.js.OrderedConsumer(ctx, ingest.StreamName(w.task.Layout, partition), jetstream.OrderedConsumerConfig{
+	consumer, err := w.js.OrderedConsumer(ctx, ingest.StreamName(w.options.layout(), partition), jetstream.OrderedConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       first,
 		InactiveThreshold: 30 * time.Second,
@@ -317,22 +283,22 @@ func (w *bareWork) count(ctx context.Context, partition int, first uint64, n int
 }
 
 // write sends the commands of a connection, as many in a pipeline as it is told.
-func (w *bareWork) write(ctx context.Context, commands []command, turns <-chan int) error {
+func (w *bareWork) write(ctx context.Context, lot *lot, commands []command, turns <-chan int) error {
+	fields := make([]any, 0, 2*compliance.NumProperties)
+	room := make([]values, w.options.Settings.Pipeline)
 	for n := range turns {
-		if err := w.send(ctx, commands[:n]); err != nil {
-			return err
+		_, err := w.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, c := range commands[:n] {
+				var key string
+				key, fields = lot.read(c, &room[i], fields[:0])
+				pipe.HSet(ctx, key, fields...)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("write hashes: %w", err)
 		}
 		commands = commands[n:]
 	}
 	return nil
-}
-
-func (w *bareWork) send(ctx context.Context, commands []command) error {
-	_, err := w.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for _, c := range commands {
-			pipe.HSet(ctx, c.key, c.fields...)
-		}
-		return nil
-	})
-	return err
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
 )
 
 // errWrong says that a run did not do what it had to: it has no figures.
@@ -15,9 +17,6 @@ var errWrong = errors.New("the run is wrong")
 func wrongf(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errWrong}, args...)...)
 }
-
-// samples is how many records are compared value by value.
-const samples = 500
 
 // checkOutcomes compares the worker's counters, from its start, with what was sent
 // to it.
@@ -51,35 +50,40 @@ func (d *deployment) outcomes(ctx context.Context, want sent) (scraped, error) {
 	}
 }
 
-// checkState compares records, counts and the number of keys with what the first n
-// records of the load must be.
-func (d *deployment) checkState(ctx context.Context, l *load, n int) error {
+// checkState compares records, counts and the number of keys with what they must be.
+func (d *deployment) checkState(ctx context.Context, e *expected) error {
 	counts, err := d.state.Counts(ctx)
 	if err != nil {
 		return err
 	}
-	if want := l.counts(n); !maps.Equal(counts, want) {
-		return wrongf("the counts are %v, not %v", counts, want)
+	if !maps.Equal(counts, e.counts) {
+		return wrongf("the counts are %v, not %v", counts, e.counts)
 	}
 	keys, err := d.client.DBSize(ctx).Result()
 	if err != nil {
 		return err
 	}
 	withCounts := map[compliance.Bucket]bool{}
-	for i := range n {
-		withCounts[d.layout.BucketOf(l.key(i).Device)] = true
+	for key := range e.numbers {
+		withCounts[d.layout.BucketOf(key.Device)] = true
 	}
+	floors, err := d.state.Floors(ctx, d.all())
+	if err != nil {
+		return err
+	}
+	// A bucket without reports has its floor only after a while.
+	floors = slices.DeleteFunc(floors, compliance.Floor.Absent)
 	const meta = 1
-	if want := n + len(withCounts) + d.layout.Buckets + meta; keys != int64(want) {
+	if want := len(e.numbers) + len(withCounts) + len(floors) + meta; keys != int64(want) {
 		return wrongf("Redis has %d keys, not %d", keys, want)
 	}
-	for i := 0; i < n; i += max(1, n/samples) {
-		record, err := d.state.Get(ctx, l.key(i))
+	for key, want := range e.samples {
+		record, err := d.state.Get(ctx, key)
 		if err != nil {
 			return err
 		}
-		for p, want := range l.values(i) {
-			if record.Values[p] != compliance.TextValue(want) {
+		for p, value := range want {
+			if record.Values[p] != compliance.TextValue(value) {
 				return wrongf("a record has another %s than was sent", compliance.Property(p))
 			}
 		}
@@ -87,25 +91,45 @@ func (d *deployment) checkState(ctx context.Context, l *load, n int) error {
 	return nil
 }
 
-// checkBare compares the hashes of the bare work.
-func (d *deployment) checkBare(ctx context.Context, l *load) error {
+// checkBareKeys compares the number of hashes of the bare work.
+func (d *deployment) checkBareKeys(ctx context.Context, e *expected) error {
 	keys, err := d.other.DBSize(ctx).Result()
 	if err != nil {
 		return err
 	}
-	if keys != int64(len(l.pairs)) {
-		return wrongf("the bare work has %d keys, not %d", keys, len(l.pairs))
+	if keys != int64(len(e.numbers)) {
+		return wrongf("the bare work has %d keys, not %d", keys, len(e.numbers))
 	}
-	for i := 0; i < len(l.pairs); i += max(1, len(l.pairs)/samples) {
-		hash, err := d.other.HGetAll(ctx, bareKey(d.layout, l.key(i))).Result()
+	return nil
+}
+
+// checkBare compares the hashes of the bare work.
+func (d *deployment) checkBare(ctx context.Context, e *expected) error {
+	if err := d.checkBareKeys(ctx, e); err != nil {
+		return err
+	}
+	for key, want := range e.samples {
+		hash, err := d.other.HGetAll(ctx, bareKey(d.layout, key)).Result()
 		if err != nil {
 			return err
 		}
-		for p, want := range l.values(i) {
-			if hash[bareFields[p]] != want {
+		for p, value := range want {
+			if hash[bareField(compliance.Property(p))] != value {
 				return wrongf("a hash of the bare work has another %s than was sent", compliance.Property(p))
 			}
 		}
+	}
+	return nil
+}
+
+// checkDead compares the number of dead letters.
+func (d *deployment) checkDead(ctx context.Context, want int) error {
+	stream, err := d.js.Stream(ctx, ingest.DeadStream)
+	if err != nil {
+		return fmt.Errorf("read the stream of dead letters: %w", err)
+	}
+	if got := stream.CachedInfo().State.Msgs; got != uint64(want) {
+		return wrongf("there are %d dead letters, not %d", got, want)
 	}
 	return nil
 }

@@ -36,6 +36,8 @@ type deployment struct {
 	other  *redis.Client
 	// goal is what the worker has to reach.
 	goal goal
+	// drained is called at the end of a drain, while the worker runs.
+	drained func(ctx context.Context) error
 }
 
 // goal is up to where the floors have to come.

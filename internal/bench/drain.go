@@ -54,6 +54,11 @@ func (d *deployment) drain(ctx context.Context, want sent) (Drained, error) {
 	if err != nil {
 		return r, err
 	}
+	if d.drained != nil {
+		if err := d.drained(ctx); err != nil {
+			return r, err
+		}
+	}
 	redisAfter, errRedis := d.redis.CPU()
 	natsAfter, errNATS := d.nats.CPU()
 	worker, errWorker := d.worker.CPU()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -9,59 +10,55 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Latency is the time from the store time of a report to its merge, in seconds.
-type Latency struct {
-	Rate    int     `json:"rate"`
-	Reports int     `json:"reports"`
-	P50     float64 `json:"p50"`
-	P99     float64 `json:"p99"`
-	P999    float64 `json:"p999"`
-	Max     float64 `json:"max"`
-	// Width is by how much a value is too great at most, as a share of it: each is
-	// the upper bound of its bucket in the worker's native histogram.
-	Width float64 `json:"width"`
-}
-
 const latencyName = "compliance_report_latency_seconds"
 
-// latency publishes at the fixed rate while the worker runs. What is sent in the
-// first tenth of the time does not count.
-func (o *session) latency(ctx context.Context) (Latency, error) {
+// quantiles are those of one run, in seconds.
+type quantiles struct {
+	reports             int
+	p50, p99, p999, max float64
+	// width is by how much a value is too great at most, as a share of it.
+	width float64
+}
+
+// latency publishes at the fixed rate while the worker runs, first a while that does
+// not count, then as often as the settings say for a share of the time.
+func (o *session) latency(ctx context.Context) ([]quantiles, error) {
 	s := o.settings
 	if err := o.worker.Start(ctx); err != nil {
-		return Latency{}, err
+		return nil, err
 	}
-	n := max(1, int(int64(s.Rate)*int64(s.For)/int64(time.Second)))
-	warm, err := o.publishAndWait(ctx, max(1, n/10))
+	each := max(1, int(int64(s.Rate)*int64(s.For)/int64(time.Second))/s.Count)
+	total, err := o.publishAndWait(ctx, max(1, min(each, s.Rate)))
 	if err != nil {
-		return Latency{}, err
+		return nil, err
 	}
-	before, err := o.outcomes(ctx, warm)
+	metrics, err := o.outcomes(ctx, total)
 	if err != nil {
-		return Latency{}, err
+		return nil, err
 	}
-	timed, err := o.publishAndWait(ctx, n)
-	if err != nil {
-		return Latency{}, err
+	var runs []quantiles
+	for range s.Count {
+		timed, err := o.publishAndWait(ctx, each)
+		if err != nil {
+			return nil, err
+		}
+		total = total.plus(timed)
+		before := metrics.histogram(latencyName)
+		if metrics, err = o.outcomes(ctx, total); err != nil {
+			return nil, err
+		}
+		h, err := between(before, metrics.histogram(latencyName))
+		if err != nil {
+			return nil, err
+		}
+		if got := h.total(); got != uint64(timed.applied()) {
+			return nil, wrongf("the worker measured the latency of %d reports, not of %d", got, timed.applied())
+		}
+		runs = append(runs, quantiles{
+			reports: timed.applied(), p50: h.quantile(.5), p99: h.quantile(.99), p999: h.quantile(.999), max: h.quantile(1), width: h.base - 1,
+		})
 	}
-	after, err := o.outcomes(ctx, warm.plus(timed))
-	if err != nil {
-		return Latency{}, err
-	}
-	h, err := between(before.histogram(latencyName), after.histogram(latencyName))
-	if err != nil {
-		return Latency{}, err
-	}
-	if got := h.total(); got != uint64(timed.applied()) {
-		return Latency{}, wrongf("the worker measured the latency of %d reports, not of %d", got, timed.applied())
-	}
-	if err := o.checkState(ctx, o.load, len(o.load.pairs)); err != nil {
-		return Latency{}, err
-	}
-	return Latency{
-		Rate: s.Rate, Reports: timed.applied(), P50: h.quantile(.5), P99: h.quantile(.99), P999: h.quantile(.999), Max: h.quantile(1),
-		Width: h.base - 1,
-	}, o.worker.Stop()
+	return runs, errors.Join(o.checkState(ctx, o.expected), o.worker.Stop())
 }
 
 func (o *session) publishAndWait(ctx context.Context, n int) (sent, error) {

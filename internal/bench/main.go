@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/complianced/complianced/internal/fleet"
 	"github.com/complianced/complianced/internal/rig"
 )
 
@@ -17,7 +21,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	if err == nil {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "bench:", err)
@@ -35,74 +39,140 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 	if err != nil {
 		return err
 	}
-	bin, err := os.MkdirTemp(s.dir, "bench-programs-")
+	b := bench{Settings: s, began: time.Now(), progress: progress, output: Output{Machine: thisMachine(), Settings: s}}
+	if b.bin, err = os.MkdirTemp("", "bench-programs-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.bin)) }()
+	if err := b.build(ctx); err != nil {
+		return err
+	}
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	b.output.Seconds = time.Since(b.began).Seconds()
+	if err := b.output.print(out); err != nil {
+		return err
+	}
+	if s.json == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(b.output, "", "  ")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	programs, err := rig.Build(ctx, bin)
-	if err != nil {
+	return os.WriteFile(s.json, append(text, '\n'), 0o600)
+}
+
+// bench is one run of this program.
+type bench struct {
+	Settings
+
+	programs rig.Programs
+	profiled profiledProgram
+	// bin is the folder of the programs.
+	bin      string
+	began    time.Time
+	progress io.Writer
+	output   Output
+}
+
+// tell says how far it is.
+func (b *bench) tell(text string) {
+	fmt.Fprintf(b.progress, "%4.0f s  %s\n", time.Since(b.began).Seconds(), text)
+}
+
+func (b *bench) build(ctx context.Context) (err error) {
+	if b.programs, err = rig.Build(ctx, b.bin); err != nil {
 		return err
 	}
-	for _, ao := range s.AppendOnly {
-		if s.has(partMemory) {
-			m, err := measureMemory(ctx, programs, s, ao)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(out, "memory %+v\n", m)
+	if b.profile != "" {
+		if b.profiled, err = buildProfiled(ctx, b.programs, b.bin); err != nil {
+			return err
 		}
-		if !s.has(partSpeed) {
-			continue
-		}
-		for _, mix := range s.Mixes {
-			d, err := deploy(ctx, programs, s, ao)
-			if err != nil {
-				return err
-			}
-			err = first(ctx, d, s, mix, out)
-			if err := errors.Join(err, d.close()); err != nil {
-				return err
+	}
+	b.tell("the programs are built")
+	return b.output.Machine.servers(ctx, b.programs)
+}
+
+func (b *bench) measure(ctx context.Context) error {
+	for _, appendOnly := range b.AppendOnly {
+		var memory Memory
+		for _, mix := range b.sessions() {
+			if err := b.session(ctx, appendOnly, mix, &memory); err != nil {
+				return fmt.Errorf("mix %s, append-only file %s: %w", mix, appendOnly, err)
 			}
 		}
+		if b.has(partMemory) {
+			var err error
+			memory.AppendOnly = appendOnly
+			if memory.Own, memory.OwnRecords, err = ownMemory(ctx, b.programs, b.Settings, appendOnly); err != nil {
+				return fmt.Errorf("memory, append-only file %s: %w", appendOnly, err)
+			}
+			b.output.Memory = append(b.output.Memory, memory)
+			b.tell("memory is measured")
+		}
+	}
+	if b.has(partBacklog) {
+		// The file slows Redis down and does nothing else to the worker: one run is enough.
+		appendOnly := b.AppendOnly[len(b.AppendOnly)-1]
+		backlog, err := drainBacklog(ctx, b.programs, b.Settings, appendOnly, b.tell)
+		if err != nil {
+			return fmt.Errorf("backlog, append-only file %s: %w", appendOnly, err)
+		}
+		b.output.Backlog = append(b.output.Backlog, backlog)
 	}
 	return nil
 }
 
-var began = time.Now()
+// sessions are the mixes that are needed.
+func (b *bench) sessions() []fleet.Mix {
+	var mixes []fleet.Mix
+	if b.has(partSpeed) || b.has(partLatency) || b.profile != "" {
+		mixes = b.Mixes
+	}
+	if b.has(partMemory) && !slices.Contains(mixes, fleet.Worst) {
+		return append([]fleet.Mix{fleet.Worst}, mixes...)
+	}
+	return mixes
+}
 
-func step(text string) { fmt.Fprintf(os.Stderr, "%6.1f %s\n", time.Since(began).Seconds(), text) }
-
-func first(ctx context.Context, d *deployment, s Settings, mix Mix, out io.Writer) error {
-	o, err := newSession(ctx, d, s, mix)
+// session measures all that is measured with one mix.
+func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, memory *Memory) (err error) {
+	o, err := newSession(ctx, b.programs, b.Settings, appendOnly, mix)
 	if err != nil {
 		return err
 	}
-	if err := o.create(ctx); err != nil {
-		return err
+	defer func() { err = errors.Join(err, o.close()) }()
+	b.tell(fmt.Sprintf("mix %s, append-only file %s: the records are there", mix, appendOnly))
+	if mix == fleet.Worst {
+		memory.Uniform, memory.UniformRecords = o.perRecord, o.records()
 	}
-	for i := range s.Count {
-		r, err := o.run(ctx, i%2 == 1)
+	if !slices.Contains(b.Mixes, mix) {
+		return nil
+	}
+	if b.has(partSpeed) {
+		runs, err := o.speed(ctx, b.tell)
 		if err != nil {
 			return err
 		}
-		n := float64(r.system.reports)
-		us := func(u Usage) string {
-			return fmt.Sprintf("prog %.2f redis %.2f nats %.2f total %.2f", float64(u.Program.Microseconds())/n, float64(u.Redis.Microseconds())/n,
-				float64(u.NATS.Microseconds())/n, float64((u.Program+u.Redis+u.NATS).Microseconds())/n)
-		}
-		fmt.Fprintf(out, "%s: system %.0f/s %s mallocs %.1f bytes %.0f peak %d MB | bare %.0f/s %s mallocs %.1f | ratio %.2f\n", mix,
-			n/r.system.took.Seconds(), us(r.system.cpu), r.system.mallocs/n, r.system.bytes/n, r.system.peak>>20,
-			n/r.bare.Took.Seconds(), us(r.used), float64(r.bare.Mallocs)/n,
-			float64(r.system.cpu.Program+r.system.cpu.Redis+r.system.cpu.NATS)/float64(r.used.Program+r.used.Redis+r.used.NATS))
+		b.output.Speed = append(b.output.Speed, speedOf(appendOnly, mix, runs))
 	}
-	if s.has(partLatency) {
-		step("latency")
-		l, err := o.latency(ctx)
+	if b.has(partLatency) {
+		runs, err := o.latency(ctx)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "latency %+v\n", l)
+		b.output.Latency = append(b.output.Latency, latencyOf(appendOnly, mix, runs))
+		b.tell("latency is measured")
+	}
+	if b.profile != "" {
+		top, err := o.profile(ctx, b.profiled, string(mix)+"-appendonly-"+appendOnly)
+		if err != nil {
+			return err
+		}
+		b.output.Profiles = append(b.output.Profiles, profileOf(appendOnly, mix, top))
+		b.tell("the profile is written")
 	}
 	return nil
 }

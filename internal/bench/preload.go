@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/internal/fleet"
 )
 
 // sent is what a publishing must lead to.
@@ -21,46 +21,65 @@ type sent struct {
 	rejected  int
 }
 
-func (s sent) applied() int { return s.reports - s.unchanged - s.rejected }
+func (s *sent) applied() int { return s.reports - s.unchanged - s.rejected }
 
-func (s *sent) count(report outgoing) {
-	if report.again {
-		s.unchanged++
-	}
-	if len(report.body) > maxBody {
-		s.rejected++
-	}
-}
-
-func (s sent) plus(t sent) sent {
+func (s *sent) plus(t sent) sent {
 	return sent{s.reports + t.reports, s.unchanged + t.unchanged, s.rejected + t.rejected}
 }
 
+// count counts a report, and makes it part of what the records must be.
+func (s *sent) count(e *expected, r *fleet.Report) error {
+	s.reports++
+	switch {
+	case len(r.Body) > maxBody:
+		s.rejected++
+		return nil
+	case r.Duplicate:
+		s.unchanged++
+		return nil
+	}
+	return e.take(r)
+}
+
+// Limits of what is under way: the server keeps up to 10,000 reports that it has not
+// yet stored, and drops what comes on top. Only every ackEvery-th report is
+// acknowledged, which is half the work; that none is missing shows in the sequence
+// of the last one.
+const (
+	ackEvery   = 500
+	maxPending = 12
+	stallWait  = 30 * time.Second
+)
+
+// maxBody is the greatest body that is applied.
+const maxBody = 16 << 10
+
 // preload publishes n reports and moves the goal. Rate is how many a second; 0 is
-// as fast as possible. Only every ackEvery-th report is acknowledged, which is half the
-// work; that none is missing shows in the sequence of the last one.
-func (d *deployment) preload(ctx context.Context, n, rate int, next func(i int) outgoing) (sent, error) {
+// as fast as possible.
+func (d *deployment) preload(ctx context.Context, e *expected, n, rate int, next func(i int) fleet.Report) (sent, error) {
 	var refused atomic.Pointer[error]
 	js, err := jetstream.New(d.nc, jetstream.WithPublishAsyncMaxPending(maxPending),
 		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) { refused.CompareAndSwap(nil, &err) }))
 	if err != nil {
 		return sent{}, err
 	}
-	total := sent{reports: n}
+	total := sent{}
 	began := time.Now()
 	for i := range n {
 		report := next(i)
-		total.count(report)
+		if err := total.count(e, &report); err != nil {
+			return total, err
+		}
 		if rate > 0 {
 			if err := pause(ctx, time.Until(began.Add(time.Duration(i)*time.Second/time.Duration(rate)))); err != nil {
 				return total, err
 			}
 		}
-		d.expect(report.key.Device)
+		d.expect(report.Key.Device)
 		if (i+1)%ackEvery == 0 || i == n-1 {
-			_, err = js.PublishMsgAsync(d.message(report), jetstream.WithStallWait(stallWait))
+			_, err = js.PublishMsgAsync(d.message(&report), jetstream.WithStallWait(stallWait))
 		} else {
-			err = d.nc.PublishMsg(d.message(report))
+			err = d.nc.PublishMsg(d.message(&report))
 		}
 		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return total, fmt.Errorf("publish: %w", err)
@@ -77,35 +96,14 @@ func (d *deployment) preload(ctx context.Context, n, rate int, next func(i int) 
 	return total, d.checkEnds(ctx)
 }
 
-// Limits of what is under way: the server keeps up to 10,000 reports that it has not
-// yet stored, and drops what comes on top.
-const (
-	ackEvery   = 500
-	maxPending = 6
-	stallWait  = 30 * time.Second
-)
-
-// maxBody is the greatest body that is applied.
-const maxBody = 16 << 10
-
-// eventTimeLayout is the form of ce-time that the publisher sends.
-const eventTimeLayout = "2006-01-02T15:04:05.0000000Z"
-
-// message has the headers that the publisher sets. With several partitions it goes
-// to where the account's mapping would put it.
-func (d *deployment) message(report outgoing) *nats.Msg {
-	subject := report.key.Subject()
+// message is a report as it is published. With several partitions it goes to where
+// the account's mapping would put it.
+func (d *deployment) message(report *fleet.Report) *nats.Msg {
+	message := report.Message()
 	if d.layout.Partitions > 1 {
-		subject = report.key.PartitionSubject(d.layout.PartitionOf(report.key.Device))
+		message.Subject = report.Key.PartitionSubject(d.layout.PartitionOf(report.Key.Device))
 	}
-	return &nats.Msg{
-		Subject: subject,
-		Header: nats.Header{
-			compliance.HeaderEventID:   {report.eventID},
-			compliance.HeaderEventTime: {report.time.UTC().Format(eventTimeLayout)},
-		},
-		Data: report.body,
-	}
+	return message
 }
 
 // expect moves the goal by one report. One connection publishes, so that the

@@ -5,12 +5,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/internal/fleet"
 )
 
 // The parts of a run.
@@ -18,8 +20,10 @@ const (
 	partSpeed   = "speed"
 	partLatency = "latency"
 	partMemory  = "memory"
-	partDrain   = "drain"
+	partBacklog = "backlog"
 )
+
+var allParts = []string{partSpeed, partLatency, partMemory, partBacklog}
 
 // Settings say what is measured. They stand in the output.
 type Settings struct {
@@ -30,18 +34,16 @@ type Settings struct {
 	Buckets    int           `json:"buckets"`
 	Count      int           `json:"count"`
 	Rate       int           `json:"rate"`
-	For        time.Duration `json:"for"`
-	Drain      int           `json:"drain"`
+	For        time.Duration `json:"for_ns"`
+	Backlog    int           `json:"backlog"`
 	Seed       uint64        `json:"seed"`
 	AppendOnly []string      `json:"appendonly"`
-	Mixes      []Mix         `json:"mixes"`
+	Mixes      []fleet.Mix   `json:"mixes"`
 	Parts      []string      `json:"parts"`
 	// Bare are the settings of the bare work.
 	Bare BareSettings `json:"bare"`
 
-	dir     string
-	json    string
-	profile string
+	dir, json, profile string
 }
 
 // errUsage says that a flag is wrong.
@@ -66,13 +68,13 @@ func parse(args []string, stderr io.Writer) (Settings, error) {
 	flags.IntVar(&s.Partitions, "partitions", 1, "partitions")
 	flags.IntVar(&s.Buckets, "buckets", 16, "buckets")
 	flags.IntVar(&s.Count, "count", 5, "runs of which the medians are taken")
-	flags.IntVar(&s.Rate, "rate", 5000, "reports a second of the latency run")
-	flags.DurationVar(&s.For, "for", 0, "how long the latency run is (default 1s for each 15,000 --reports)")
-	flags.IntVar(&s.Drain, "drain", 1_000_000, "reports that wait in --only drain")
+	flags.IntVar(&s.Rate, "rate", 5000, "reports a second while the latency is measured")
+	flags.DurationVar(&s.For, "for", 0, "how long the latency is measured, all --count runs together (default 1s for each 15,000 --reports)")
+	flags.IntVar(&s.Backlog, "backlog", 1_000_000, "reports that wait in --only backlog")
 	flags.Uint64Var(&s.Seed, "seed", 1, "the same seed gives the same reports")
 	flags.StringVar(&appendOnly, "appendonly", "both", "append-only file of Redis: `no|yes|both`")
 	flags.StringVar(&mix, "mix", "both", "what the reports change: `worst|steady|both`")
-	flags.StringVar(&only, "only", "speed,latency,memory", "`parts` to run: speed, latency, memory, drain")
+	flags.StringVar(&only, "only", strings.Join(allParts, ","), "`parts` to run")
 	flags.IntVar(&s.Bare.Pipeline, "bare-pipeline", 500, "commands in a pipeline of the bare work")
 	flags.IntVar(&s.Bare.Connections, "bare-connections", 4, "connections of the bare work to Redis")
 	flags.StringVar(&s.dir, "dir", os.TempDir(), "`folder` for the servers' data, which needs some GB for a while")
@@ -93,12 +95,10 @@ func parse(args []string, stderr io.Writer) (Settings, error) {
 		return s, usagef("--appendonly is no, yes or both")
 	}
 	switch mix {
-	case "worst":
-		s.Mixes = []Mix{WorstCase}
-	case "steady":
-		s.Mixes = []Mix{SteadyFleet}
+	case string(fleet.Worst), string(fleet.Steady):
+		s.Mixes = []fleet.Mix{fleet.Mix(mix)}
 	case "both":
-		s.Mixes = []Mix{WorstCase, SteadyFleet}
+		s.Mixes = []fleet.Mix{fleet.Worst, fleet.Steady}
 	default:
 		return s, usagef("--mix is worst, steady or both")
 	}
@@ -108,14 +108,17 @@ func parse(args []string, stderr io.Writer) (Settings, error) {
 
 func (s Settings) checked() (Settings, error) {
 	for _, part := range s.Parts {
-		if !slices.Contains([]string{partSpeed, partLatency, partMemory, partDrain}, part) {
-			return s, usagef("--only: %q is none of speed, latency, memory and drain", part)
+		if !slices.Contains(allParts, part) {
+			return s, usagef("--only: %q is none of %s", part, strings.Join(allParts, ", "))
 		}
 	}
-	for _, n := range []int{s.Reports, s.Devices, s.Policies, s.Count, s.Rate, s.Drain, s.Bare.Pipeline, s.Bare.Connections} {
+	for _, n := range []int{s.Reports, s.Devices, s.Policies, s.Count, s.Rate, s.Backlog, s.Bare.Pipeline, s.Bare.Connections} {
 		if n < 1 {
 			return s, usagef("a number is less than 1")
 		}
+	}
+	if s.Bare.Connections > math.MaxUint8 {
+		return s, usagef("--bare-connections is at most %d", math.MaxUint8)
 	}
 	if err := s.layout().Validate(); err != nil {
 		return s, usagef("--partitions, --buckets: %w", err)

@@ -104,6 +104,15 @@ func (p *Process) Kill() error { return p.end(syscall.SIGKILL) }
 // Stop asks the program to end and waits for it.
 func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
 
+// Pause halts the running program: it keeps its connections and does nothing.
+func (p *Process) Pause() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets a halted program go on.
+func (p *Process) Resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
+
+// ExitStatus is that of a program that has ended, and -1 where a signal ended it.
+func (p *Process) ExitStatus() int { return p.cmd.ProcessState.ExitCode() }
+
 // end does nothing where the program does not run.
 func (p *Process) end(signal syscall.Signal) error {
 	if !p.Running() {

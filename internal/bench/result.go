@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/complianced/complianced/internal/fleet"
+)
+
+// Output is everything that was measured, and on what.
+type Output struct {
+	Machine  Machine   `json:"machine"`
+	Settings Settings  `json:"settings"`
+	Speed    []Speed   `json:"speed"`
+	Latency  []Latency `json:"latency"`
+	Memory   []Memory  `json:"memory"`
+	Backlog  []Backlog `json:"backlog"`
+	Profiles []Profile `json:"profiles"`
+	// Seconds is how long all of it took.
+	Seconds float64 `json:"seconds"`
+}
+
+// Speed is what a report costs.
+type Speed struct {
+	AppendOnly string    `json:"appendonly"`
+	Mix        fleet.Mix `json:"mix"`
+	System     Cost      `json:"complianced"`
+	// PeakMemory is the greatest resident memory of complianced, in bytes.
+	PeakMemory Figure `json:"complianced_peak_memory_bytes"`
+	Bare       Cost   `json:"bare_work"`
+	// Ratio is the processor time of all processes, that of the bare work being 1.
+	Ratio Figure `json:"cpu_ratio"`
+}
+
+// Cost is what one report costs in one way of handling it.
+type Cost struct {
+	ReportsPerSecond Figure `json:"reports_per_second"`
+	// CPU are µs per report of the program, the servers and all together.
+	CPU struct {
+		Program Figure `json:"program"`
+		Redis   Figure `json:"redis"`
+		NATS    Figure `json:"nats"`
+		All     Figure `json:"all"`
+	} `json:"cpu_us_per_report"`
+	// Allocations and Bytes are those of the program, per report.
+	Allocations Figure `json:"allocations_per_report"`
+	Bytes       Figure `json:"bytes_per_report"`
+}
+
+// Latency is the time from the store time of a report to its merge, in seconds. Each
+// value is the upper bound of its bucket in the worker's native histogram.
+type Latency struct {
+	AppendOnly string    `json:"appendonly"`
+	Mix        fleet.Mix `json:"mix"`
+	Reports    int       `json:"reports_per_run"`
+	P50        Figure    `json:"p50_seconds"`
+	P99        Figure    `json:"p99_seconds"`
+	P999       Figure    `json:"p999_seconds"`
+	Max        Figure    `json:"max_seconds"`
+	// Width is by how much a value is too great at most, as a share of it.
+	Width float64 `json:"bucket_width"`
+}
+
+// Memory is the memory of Redis per record, everything included: keys, counts,
+// floors, indexes and what the server needs to keep them.
+type Memory struct {
+	AppendOnly string `json:"appendonly"`
+	// Uniform is that of records written by full reports.
+	Uniform        float64 `json:"uniform_bytes_per_record"`
+	UniformRecords int     `json:"uniform_records"`
+	// Own is that of records of which every property has a version of its own.
+	Own        float64 `json:"own_versions_bytes_per_record"`
+	OwnRecords int     `json:"own_versions_records"`
+}
+
+// Backlog is the greatest resident memory of complianced while it drains many
+// waiting reports, in bytes.
+type Backlog struct {
+	AppendOnly string  `json:"appendonly"`
+	Reports    int     `json:"reports"`
+	Peak       int64   `json:"peak_memory_bytes"`
+	Seconds    float64 `json:"seconds"`
+	// Large is how many of as many reports were as large as the stream takes.
+	Large        int     `json:"large_reports"`
+	PeakLarge    int64   `json:"peak_memory_with_large_bytes"`
+	SecondsLarge float64 `json:"seconds_with_large"`
+}
+
+// Profile are the ten functions of complianced that took most processor time.
+type Profile struct {
+	AppendOnly string    `json:"appendonly"`
+	Mix        fleet.Mix `json:"mix"`
+	Top        []string  `json:"top"`
+}
+
+// perReport returns a duration in µs per report.
+func perReport(d time.Duration, reports int) float64 {
+	return float64(d) / float64(time.Microsecond) / float64(reports)
+}
+
+func (u Usage) all() time.Duration { return u.Program + u.Redis + u.NATS }
+
+func (r Run) ratio() float64 { return float64(r.system.cpu.all()) / float64(r.used.all()) }
+
+// String is a line for the progress.
+func (r Run) String() string {
+	n := r.system.reports
+	return fmt.Sprintf("%.0f reports/s, %.1f µs a report; bare work %.0f reports/s, %.1f µs a report; ratio %.2f",
+		float64(n)/r.system.took.Seconds(), perReport(r.system.cpu.all(), n),
+		float64(n)/r.bare.Took.Seconds(), perReport(r.used.all(), n), r.ratio())
+}
+
+// speedOf returns the figures of the runs.
+func speedOf(appendOnly string, mix fleet.Mix, runs []Run) Speed {
+	s := Speed{AppendOnly: appendOnly, Mix: mix}
+	reports := func(r Run) float64 { return float64(r.system.reports) }
+	s.System = costOf(runs, func(r Run) Usage { return r.system.cpu }, func(r Run) time.Duration { return r.system.took })
+	s.System.Allocations = figure(runs, func(r Run) float64 { return r.system.mallocs / reports(r) })
+	s.System.Bytes = figure(runs, func(r Run) float64 { return r.system.bytes / reports(r) })
+	s.PeakMemory = figure(runs, func(r Run) float64 { return float64(r.system.peak) })
+	s.Bare = costOf(runs, func(r Run) Usage { return r.used }, func(r Run) time.Duration { return r.bare.Took })
+	s.Bare.Allocations = figure(runs, func(r Run) float64 { return float64(r.bare.Mallocs) / reports(r) })
+	s.Bare.Bytes = figure(runs, func(r Run) float64 { return float64(r.bare.Bytes) / reports(r) })
+	s.Ratio = figure(runs, Run.ratio)
+	return s
+}
+
+func costOf(runs []Run, used func(Run) Usage, took func(Run) time.Duration) (c Cost) {
+	us := func(of func(Usage) time.Duration) Figure {
+		return figure(runs, func(r Run) float64 { return perReport(of(used(r)), r.system.reports) })
+	}
+	c.ReportsPerSecond = figure(runs, func(r Run) float64 { return float64(r.system.reports) / took(r).Seconds() })
+	c.CPU.Program = us(func(u Usage) time.Duration { return u.Program })
+	c.CPU.Redis = us(func(u Usage) time.Duration { return u.Redis })
+	c.CPU.NATS = us(func(u Usage) time.Duration { return u.NATS })
+	c.CPU.All = us(Usage.all)
+	return c
+}
+
+func latencyOf(appendOnly string, mix fleet.Mix, runs []quantiles) Latency {
+	return Latency{
+		AppendOnly: appendOnly, Mix: mix, Reports: runs[0].reports, Width: runs[0].width,
+		P50:  figure(runs, func(q quantiles) float64 { return q.p50 }),
+		P99:  figure(runs, func(q quantiles) float64 { return q.p99 }),
+		P999: figure(runs, func(q quantiles) float64 { return q.p999 }),
+		Max:  figure(runs, func(q quantiles) float64 { return q.max }),
+	}
+}
+
+func profileOf(appendOnly string, mix fleet.Mix, top string) Profile {
+	return Profile{AppendOnly: appendOnly, Mix: mix, Top: strings.Split(strings.TrimSpace(top), "\n")}
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/complianced/complianced/internal/fleet"
+	"github.com/complianced/complianced/internal/rig"
+)
+
+// session is a deployment with the load of one mix, whose records are all there.
+type session struct {
+	*deployment
+
+	settings Settings
+	options  LoadOptions
+	fleet    *fleet.Fleet
+	expected *expected
+	// made is the index of the next report.
+	made uint64
+	// perRecord is the memory of Redis per record, of records as full reports make
+	// them.
+	perRecord float64
+}
+
+// newSession starts a deployment and creates all records.
+func newSession(ctx context.Context, programs rig.Programs, s Settings, appendOnly string, mix fleet.Mix) (o *session, err error) {
+	o = &session{settings: s, options: LoadOptions{
+		Mix: mix, Devices: s.Devices, Policies: s.Policies, Seed: s.Seed, Start: time.Now().UTC().Truncate(time.Second),
+	}}
+	if o.fleet, err = o.options.fleet(); err != nil {
+		return nil, err
+	}
+	if o.deployment, err = deploy(ctx, programs, s, appendOnly); err != nil {
+		return nil, err
+	}
+	if err := o.create(ctx); err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return o, nil
+}
+
+func (o *session) records() int { return int(o.fleet.Records()) }
+
+// create creates the records by the first round of the mix.
+func (o *session) create(ctx context.Context) error {
+	o.expected = newExpected(o.records())
+	before, err := o.usedMemory(ctx)
+	if err != nil {
+		return err
+	}
+	want, err := o.preload(ctx, o.expected, o.records(), 0, func(i int) fleet.Report { return o.fleet.At(uint64(i)) })
+	if err != nil {
+		return err
+	}
+	o.made = o.fleet.Records()
+	if _, err := o.drain(ctx, want); err != nil {
+		return err
+	}
+	if err := o.checkState(ctx, o.expected); err != nil {
+		return err
+	}
+	after, err := o.usedMemory(ctx)
+	o.perRecord = float64(after-before) / float64(o.records())
+	return err
+}
+
+// publish publishes n reports of the mix. What was to be sent a second time after
+// the end of the reports before is left out, so that a lot follows from where it
+// begins.
+func (o *session) publish(ctx context.Context, n, rate int) (sent, error) {
+	o.fleet.Seek(o.made)
+	return o.preload(ctx, o.expected, n, rate, func(int) fleet.Report {
+		r := o.fleet.Next()
+		o.made = max(o.made, r.Index+1)
+		return r
+	})
+}
+
+// Run is one run of the system and the bare work on the same reports.
+type Run struct {
+	system Drained
+	bare   BareResult
+	used   Usage
+}
+
+// speed measures as often as the settings say. The system and the bare work take
+// turns in being first.
+func (o *session) speed(ctx context.Context, progress func(string)) (runs []Run, err error) {
+	bare, err := o.startBare(ctx, o.settings.Bare, o.options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, bare.close()) }()
+	if err := o.createBare(ctx, bare); err != nil {
+		return nil, err
+	}
+	progress("the bare work has its records too")
+	for i := range o.settings.Count {
+		r, err := o.run(ctx, bare, i%2 == 1)
+		if err != nil {
+			return nil, err
+		}
+		progress("speed: " + r.String())
+		runs = append(runs, r)
+	}
+	return runs, nil
+}
+
+func (o *session) createBare(ctx context.Context, bare *bareProcess) error {
+	if err := errors.Join(bare.prepare(BareTask{Reports: o.records(), Create: true}), bare.ready()); err != nil {
+		return err
+	}
+	if _, _, err := bare.run(ctx, BareStart{}); err != nil {
+		return err
+	}
+	return o.checkBareKeys(ctx, o.expected)
+}
+
+// run measures once.
+func (o *session) run(ctx context.Context, bare *bareProcess, bareFirst bool) (r Run, err error) {
+	if err := bare.prepare(BareTask{From: o.made, Reports: o.settings.Reports}); err != nil {
+		return r, err
+	}
+	var start BareStart
+	ends := append([]uint64(nil), o.goal.ends...)
+	want, err := o.publish(ctx, o.settings.Reports, 0)
+	if err := errors.Join(err, bare.ready()); err != nil {
+		return r, err
+	}
+	for partition, end := range ends {
+		start.First = append(start.First, end+1)
+		start.Each = append(start.Each, int(o.goal.ends[partition]-end))
+	}
+	work := []func() error{
+		func() error { r.system, err = o.drain(ctx, want); return err },
+		func() error { r.bare, r.used, err = bare.run(ctx, start); return err },
+	}
+	if bareFirst {
+		work[0], work[1] = work[1], work[0]
+	}
+	for _, work := range work {
+		if err := work(); err != nil {
+			return r, err
+		}
+	}
+	if r.bare.Read != want.reports || r.bare.Written != want.reports {
+		return r, wrongf("the bare work read %d and wrote %d, not %d", r.bare.Read, r.bare.Written, want.reports)
+	}
+	return r, errors.Join(o.checkState(ctx, o.expected), o.checkBare(ctx, o.expected))
+}

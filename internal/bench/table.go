@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// print writes everything as text.
+func (o *Output) print(w io.Writer) error {
+	settings, err := json.Marshal(o.Settings)
+	if err != nil {
+		return err
+	}
+	m := o.Machine
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "machine\t%s, %d cores, Linux %s, load average at the beginning %s\n", m.CPU, m.Cores, m.Kernel, m.Load)
+	fmt.Fprintf(t, "programs\t%s; %s; %s\n", m.Go, m.NATS, m.Redis)
+	fmt.Fprintf(t, "clients\t%s\n", strings.Join(m.Clients, "; "))
+	fmt.Fprintf(t, "settings\t%s\n", settings)
+	fmt.Fprintf(t, "Redis\t%s\n", strings.Join(redisArgs("no or yes, as named"), " "))
+	fmt.Fprintf(t, "figures\tmedians of %d runs (least to greatest)\n", o.Settings.Count)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, s := range o.Speed {
+		t = table(w, "speed: mix %s, append-only file %s, %d waiting reports", s.Mix, s.AppendOnly, o.Settings.Reports)
+		fmt.Fprintf(t, "\tcomplianced\tbare work\t\n")
+		for _, line := range []struct {
+			name         string
+			system, bare Figure
+			digits       int
+		}{
+			{"reports/s", s.System.ReportsPerSecond, s.Bare.ReportsPerSecond, 0},
+			{"CPU of the program, µs/report", s.System.CPU.Program, s.Bare.CPU.Program, 2},
+			{"CPU of Redis, µs/report", s.System.CPU.Redis, s.Bare.CPU.Redis, 2},
+			{"CPU of NATS, µs/report", s.System.CPU.NATS, s.Bare.CPU.NATS, 2},
+			{"CPU of all, µs/report", s.System.CPU.All, s.Bare.CPU.All, 2},
+			{"allocations/report", s.System.Allocations, s.Bare.Allocations, 1},
+			{"allocated bytes/report", s.System.Bytes, s.Bare.Bytes, 0},
+		} {
+			fmt.Fprintf(t, "%s\t%s\t%s\t\n", line.name, line.system.text(1, line.digits), line.bare.text(1, line.digits))
+		}
+		fmt.Fprintf(t, "peak resident memory, MB\t%s\t\t\n", s.PeakMemory.text(1e-6, 1))
+		fmt.Fprintf(t, "CPU of all, bare work = 1\t%s\t1\t\n", s.Ratio.text(1, 2))
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	if err := o.printRest(w); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\nAll in %.0f s. Records, counts, outcomes and dead letters are as they must be.\n", o.Seconds)
+	return err
+}
+
+func (o *Output) printRest(w io.Writer) error {
+	if len(o.Latency) > 0 {
+		t := table(w, "latency in ms, from stored to applied, at %d reports/s", o.Settings.Rate)
+		fmt.Fprintf(t, "mix\tappend-only\tp50\tp99\tp99.9\tgreatest\t\n")
+		for _, l := range o.Latency {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t\n", l.Mix, l.AppendOnly, l.P50.text(1e3, 2), l.P99.text(1e3, 2), l.P999.text(1e3, 2), l.Max.text(1e3, 2))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	if len(o.Memory) > 0 {
+		t := table(w, "memory of Redis in bytes per record, everything included")
+		fmt.Fprintf(t, "append-only\tuniform\trecords\town versions\trecords\t\n")
+		for _, m := range o.Memory {
+			fmt.Fprintf(t, "%s\t%.1f\t%d\t%.1f\t%d\t\n", m.AppendOnly, m.Uniform, m.UniformRecords, m.Own, m.OwnRecords)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	if len(o.Backlog) > 0 {
+		t := table(w, "peak resident memory of complianced while it drains")
+		fmt.Fprintf(t, "waiting reports\tof them 64 KiB large\tappend-only\tseconds\tMB\t\n")
+		for _, b := range o.Backlog {
+			fmt.Fprintf(t, "%d\t0\t%s\t%.1f\t%.1f\t\n", b.Reports, b.AppendOnly, b.Seconds, float64(b.Peak)/1e6)
+			fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%.1f\t\n", b.Reports, b.Large, b.AppendOnly, b.SecondsLarge, float64(b.PeakLarge)/1e6)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	for _, p := range o.Profiles {
+		fmt.Fprintf(w, "\nprofile of one drain by complianced: mix %s, append-only file %s\n%s\n", p.Mix, p.AppendOnly, strings.Join(p.Top, "\n"))
+	}
+	return nil
+}
+
+func table(w io.Writer, title string, args ...any) *tabwriter.Writer {
+	fmt.Fprintf(w, "\n"+title+"\n", args...)
+	return tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+}
+
+// text is the figure in another unit.
+func (f Figure) text(unit float64, digits int) string {
+	if f.Min == f.Max {
+		return fmt.Sprintf("%.*f", digits, f.Median*unit)
+	}
+	return fmt.Sprintf("%.*f (%.*f to %.*f)", digits, f.Median*unit, digits, f.Min*unit, digits, f.Max*unit)
+}
