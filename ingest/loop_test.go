@@ -27,16 +27,20 @@ type rig struct {
 	store    *store.Memory
 	outlet   *outlet
 	observer *observer
-	stop     func()
+	// tap and view are what startWith gives its loop.
+	tap  *tap
+	view *view
+	stop func()
 }
 
 func setup(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{
 		T: t, stream: newStream(), store: store.NewMemory(0),
-		outlet:   &outlet{letters: map[uint64]ingest.DeadLetter{}},
-		observer: &observer{outcomes: map[compliance.Outcome]int{}, rewinds: map[string]int{}},
+		outlet: newOutlet(), observer: newObserver(),
 	}
+	r.tap = &tap{T: t, Memory: r.store}
+	r.view = &view{stream: r.stream}
 	return r
 }
 
@@ -46,12 +50,31 @@ func (r *rig) start() {
 	r.stop = r.run(&view{stream: r.stream}, r.store)
 }
 
+// startWith runs a loop on the rig's view and tap. Where it does not say
+// otherwise, only a new consumer, a gap and an error make the loop look.
+func (r *rig) startWith(change func(*ingest.Options)) {
+	r.Helper()
+	r.stop = r.runWith(r.view, r.tap, func(o *ingest.Options) {
+		o.LookEvery = time.Hour
+		if change != nil {
+			change(o)
+		}
+	})
+}
+
 func (r *rig) run(source ingest.Source, sink ingest.Store) (stop func()) {
 	r.Helper()
-	loop, err := ingest.NewLoop(source, sink, r.outlet, ingest.Options{
+	return r.runWith(source, sink, func(*ingest.Options) {})
+}
+
+func (r *rig) runWith(source ingest.Source, sink ingest.Store, change func(*ingest.Options)) (stop func()) {
+	r.Helper()
+	options := ingest.Options{
 		Layout: layout, LookEvery: 20 * time.Millisecond, Backoff: time.Millisecond, Observer: r.observer,
 		Now: func() time.Time { r.stream.mu.Lock(); defer r.stream.mu.Unlock(); return r.stream.clock },
-	})
+	}
+	change(&options)
+	loop, err := ingest.NewLoop(source, sink, r.outlet, options)
 	if err != nil {
 		r.Fatal(err)
 	}

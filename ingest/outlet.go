@@ -101,6 +101,14 @@ func wait(ctx context.Context, future jetstream.PubAckFuture) error {
 	case err := <-future.Err():
 		return err
 	case <-ctx.Done():
+	}
+	// What came before the end counts, whatever select saw first.
+	select {
+	case <-future.Ok():
+		return nil
+	case err := <-future.Err():
+		return err
+	default:
 		return context.Cause(ctx)
 	}
 }

@@ -25,6 +25,9 @@ type stream struct {
 	clock    time.Time
 	epoch    int // of the consumers: they are made anew when the stream is
 	seeks    int
+	sought   []uint64
+	readers  int
+	paused   bool
 	grown    chan struct{}
 }
 
@@ -63,12 +66,45 @@ func (s *stream) publish(key compliance.Key, body string, headers ...string) uin
 
 // recreate deletes the stream and makes it anew, empty.
 func (s *stream) recreate() {
+	s.recreateUnderReaders()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	s.wake()
+}
+
+// recreateUnderReaders is recreate without a sign of it: the consumers keep
+// their names and their places.
+func (s *stream) recreateUnderReaders() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.created = s.created.Add(time.Hour)
 	s.messages, s.first, s.last = map[uint64]compliance.Envelope{}, 1, 0
-	s.epoch++
+}
+
+// pause holds back the reports from all readers until resume.
+func (s *stream) pause() { s.setPaused(true) }
+
+func (s *stream) resume() { s.setPaused(false) }
+
+func (s *stream) setPaused(paused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = paused
 	s.wake()
+}
+
+// advance lets time go by.
+func (s *stream) advance(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock = s.clock.Add(d)
+}
+
+func (s *stream) seekCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seeks
 }
 
 // rollBack forgets all after a sequence, as a server with an older copy.
@@ -99,7 +135,7 @@ func (s *view) Next(ctx context.Context) (ingest.Batch, error) {
 	for {
 		s.mu.Lock()
 		batch := ingest.Batch{Instance: fmt.Sprint("consumer", s.instance, "-", s.epoch)}
-		for n := max(s.next, s.first); n <= s.last && len(batch.Envelopes) < 100; n++ {
+		for n := max(s.next, s.first); !s.paused && n <= s.last && len(batch.Envelopes) < 100; n++ {
 			if e, ok := s.messages[n]; ok {
 				batch.Envelopes = append(batch.Envelopes, e)
 			}
@@ -123,8 +159,21 @@ func (s *view) Seek(_ context.Context, sequence uint64) error {
 	defer s.mu.Unlock()
 	s.next = sequence
 	s.seeks++
-	s.instance = s.seeks
+	s.sought = append(s.sought, sequence)
+	s.readers++
+	s.instance = s.readers
 	return nil
+}
+
+// reset makes the consumer anew where it stands, as an ordered consumer does by
+// itself. The server does not let it begin past the end.
+func (s *view) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = min(s.next, s.last+1)
+	s.readers++
+	s.instance = s.readers
+	s.wake()
 }
 
 func (s *stream) Info(context.Context) (ingest.StreamInfo, error) {
@@ -143,24 +192,51 @@ func (s *stream) StoredAt(_ context.Context, sequence uint64) (time.Time, error)
 type outlet struct {
 	mu      sync.Mutex
 	down    bool
-	letters map[uint64]ingest.DeadLetter
+	letters map[letterID]ingest.DeadLetter
+	// buried counts how often each was to be buried.
+	buried  map[letterID]int
 	replies []ingest.Reply
+	// before is called before anything is buried.
+	before func(context.Context) error
+	// atMost is how many letters a call keeps before it fails; 0 is all.
+	atMost int
+}
+
+// letterID is what tells dead letters apart, as the subject does.
+type letterID struct {
+	sequence uint64
+	stored   int64
+}
+
+func letterIDOf(e compliance.Envelope) letterID { return letterID{e.Sequence, e.Stored.UnixNano()} }
+
+func newOutlet() *outlet {
+	return &outlet{letters: map[letterID]ingest.DeadLetter{}, buried: map[letterID]int{}}
 }
 
 var errDown = errors.New("the outlet is down")
 
-func (o *outlet) Bury(_ context.Context, letters []ingest.DeadLetter) ([]ingest.DeadLetter, error) {
+func (o *outlet) Bury(ctx context.Context, letters []ingest.DeadLetter) (fresh []ingest.DeadLetter, err error) {
+	if o.before != nil {
+		if err := o.before(ctx); err != nil {
+			return nil, err
+		}
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.down {
 		return nil, errDown
 	}
-	var fresh []ingest.DeadLetter
-	for _, letter := range letters {
-		if _, there := o.letters[letter.Envelope.Sequence]; !there {
+	for n, letter := range letters {
+		if o.atMost > 0 && n == o.atMost {
+			return fresh, errDown
+		}
+		id := letterIDOf(letter.Envelope)
+		if _, there := o.letters[id]; !there {
 			fresh = append(fresh, letter)
 		}
-		o.letters[letter.Envelope.Sequence] = letter
+		o.letters[id] = letter
+		o.buried[id]++
 	}
 	return fresh, nil
 }
@@ -182,10 +258,21 @@ func (o *outlet) codes() map[uint64]compliance.Code {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	codes := map[uint64]compliance.Code{}
-	for n, letter := range o.letters {
-		codes[n] = letter.Rejection.Code()
+	for id, letter := range o.letters {
+		codes[id.sequence] = letter.Rejection.Code()
 	}
 	return codes
+}
+
+// answered returns the sequences of the reports whose results were sent.
+func (o *outlet) answered() []uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var sequences []uint64
+	for _, reply := range o.replies {
+		sequences = append(sequences, reply.Result.Sequence)
+	}
+	return slices.Sorted(slices.Values(sequences))
 }
 
 func (o *outlet) outcomes() []compliance.Outcome {
@@ -201,11 +288,21 @@ func (o *outlet) outcomes() []compliance.Outcome {
 // observer counts.
 type observer struct {
 	mu       sync.Mutex
+	reports  int
 	outcomes map[compliance.Outcome]int
+	rejected map[compliance.Code]int
 	rewinds  map[string]int
 }
 
-func (o *observer) ObserveBatch(int, time.Duration) {}
+func newObserver() *observer {
+	return &observer{outcomes: map[compliance.Outcome]int{}, rejected: map[compliance.Code]int{}, rewinds: map[string]int{}}
+}
+
+func (o *observer) ObserveBatch(reports int, _ time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reports += reports
+}
 
 func (o *observer) ObserveEffect(e compliance.Effect, _ time.Duration) {
 	o.mu.Lock()
@@ -213,7 +310,13 @@ func (o *observer) ObserveEffect(e compliance.Effect, _ time.Duration) {
 	o.outcomes[e.Outcome]++
 }
 
-func (o *observer) ObserveRejected(compliance.Code) {}
+func (o *observer) ObserveRejected(code compliance.Code) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.rejected != nil {
+		o.rejected[code]++
+	}
+}
 
 func (o *observer) ObserveRewind(cause string) {
 	o.mu.Lock()
@@ -225,6 +328,19 @@ func (o *observer) rewound(cause ingest.Cause) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.rewinds[string(cause)]
+}
+
+// read returns how many reports the batches had.
+func (o *observer) read() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.reports
+}
+
+func (o *observer) refused(code compliance.Code) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.rejected[code]
 }
 
 // eventually waits for a condition.

@@ -1,0 +1,344 @@
+package ingest_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
+)
+
+// foreignFloor is what another loop leaves behind when it has come to a report.
+func (r *rig) foreignFloor(sequence uint64) compliance.Floor {
+	info, _ := r.stream.Info(r.Context())
+	stored, _ := r.stream.StoredAt(r.Context(), sequence)
+	return compliance.Floor{
+		Stream: info.Stream, Created: info.Created, Sequence: sequence, Stored: stored, Layout: layout,
+		Write: fmt.Sprint("foreign-", sequence),
+	}
+}
+
+// mergedAgainFirst checks that after n transactions the buckets went back before
+// a report was merged.
+func (r *rig) mergedAgainFirst(n int) {
+	r.Helper()
+	txs := r.tap.since(n)
+	if len(txs) < layout.Buckets {
+		r.Fatalf("only %d transactions", len(txs))
+	}
+	for _, tx := range txs[:layout.Buckets] {
+		if !tx.To.Repair || tx.Reports != nil {
+			r.Errorf("bucket %d got %d reports before all were merged again", tx.Bucket, len(tx.Reports))
+		}
+	}
+}
+
+func TestARollbackBehindANewConsumerIsNoticedBeforeItsFirstReport(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 100, "compliant")
+	r.startWith(nil)
+	r.settled()
+	before, n := r.messages(), r.tap.count()
+	r.stream.pause()
+	r.stream.rollBack(60)
+	r.view.reset()
+	r.publish(0, 20, "error")
+	r.stream.resume()
+	r.settled()
+	r.mergedAgainFirst(n)
+	r.same(before, r.messages())
+	if have := r.observer.rewound(ingest.StreamRolledBack); have != 1 {
+		t.Errorf("want one rewind, have %d", have)
+	}
+	r.wantNoGap()
+}
+
+func TestARecreatedStreamBehindANewConsumerIsNoticedBeforeItsFirstReport(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 100, "compliant")
+	r.startWith(nil)
+	r.settled()
+	before, n := r.messages(), r.tap.count()
+	r.stream.pause()
+	r.stream.recreateUnderReaders()
+	r.publish(0, 200, "error") // The next sequence is there again, in another stream.
+	r.view.reset()
+	r.stream.resume()
+	r.settled()
+	r.mergedAgainFirst(n)
+	r.same(before, r.messages())
+	if have := r.observer.rewound(ingest.StreamRecreated); have == 0 {
+		t.Error("no rewind was counted")
+	}
+	r.wantNoGap()
+}
+
+func TestSequencesMissingFromARecreatedStreamAreNoGap(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 100, "compliant")
+	r.startWith(nil)
+	r.settled()
+	before := r.messages()
+	r.stream.pause()
+	r.stream.recreateUnderReaders() // The consumer keeps its name.
+	r.publish(0, 200, "error")
+	r.stream.ageOut(121)
+	r.stream.resume()
+	r.settled()
+	r.same(before, r.messages())
+	r.wantNoGap()
+}
+
+func TestACorruptKeyHasItsBucketRecountedAndMergedAgain(t *testing.T) {
+	const broken = compliance.Bucket(1)
+	moves := func(tx compliance.Transaction) bool {
+		return len(tx.Reports) == 0 && len(tx.Gaps) == 0 && !tx.To.Repair
+	}
+	repairs := func(tx compliance.Transaction) bool { return tx.To.Repair }
+	cases := []struct {
+		name string
+		at   func(compliance.Transaction) bool
+		// prepare makes the call happen that finds the corrupt key.
+		prepare func(*rig)
+		change  func(*ingest.Options)
+	}{
+		{"while reports are merged", hasReports, func(r *rig) { r.publish(0, 100, "error") }, nil},
+		{"while a floor is moved up", moves, func(r *rig) {
+			r.stream.publish(keyIn(2, 0), `{}`)
+		}, func(o *ingest.Options) { o.LookEvery = 10 * time.Millisecond }},
+		{"while a gap is passed", func(tx compliance.Transaction) bool { return len(tx.Gaps) > 0 }, func(r *rig) {
+			r.publish(100, 120, "error")
+			r.stream.remove(101)
+		}, nil},
+		{"while a bucket is merged again", repairs, func(r *rig) {
+			for b := range layout.Buckets {
+				r.setFloor(compliance.Bucket(b), compliance.UnreadableFloor("junk"))
+			}
+			r.view.reset()
+			r.publish(0, 100, "error")
+		}, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := setup(t)
+			// The records of the bucket are not what its floor says.
+			r.tap.drops = func(tx compliance.Transaction) bool { return tx.Bucket == broken && !r.tap.watching() }
+			r.publish(0, 100, "compliant")
+			r.startWith(c.change)
+			r.settled()
+			r.stream.pause()
+			c.prepare(r)
+			r.tap.watch(once(func(tx compliance.Transaction) bool { return tx.Bucket == broken && c.at(tx) }, func() error {
+				return &compliance.CorruptError{Bucket: broken, What: "a record"}
+			}))
+			r.stream.resume()
+			eventually(t, "a recount", func() bool { return len(r.tap.recounts()) > 0 })
+			r.publish(0, 100, "compliant")
+			r.reaches(broken, lastOf(r.messages(), broken))
+			if diff := cmp.Diff(map[compliance.Bucket]int{broken: 1}, r.tap.recounts()); diff != "" {
+				t.Error(diff)
+			}
+			for _, tx := range r.tap.since(0) {
+				if tx.Recount && (!tx.To.Repair || tx.To.Sequence != 0) {
+					t.Errorf("the floor went back to %d, repair: %t", tx.To.Sequence, tx.To.Repair)
+				}
+			}
+			eventually(t, "the state of the reports", func() bool {
+				return cmp.Equal(r.fold(r.messages()), r.store.Dump())
+			})
+		})
+	}
+}
+
+func TestWhatTheStreamLostAfterARepairIsNoGap(t *testing.T) {
+	const broken = compliance.Bucket(1)
+	// run merges the bucket again, while the stream loses its first reports.
+	run := func(t *testing.T, after error) *rig {
+		t.Helper()
+		r := setup(t)
+		r.publish(0, 100, "compliant")
+		r.startWith(nil)
+		r.settled()
+		before := r.messages()
+		r.stop()
+		r.setFloor(broken, compliance.UnreadableFloor("junk"))
+		r.tap.after = func(tx compliance.Transaction) error {
+			if tx.To.Repair {
+				r.stream.ageOut(11)
+				return after
+			}
+			return nil
+		}
+		r.startWith(nil)
+		r.reaches(broken, lastOf(before, broken))
+		r.same(before)
+		r.wantNoGap()
+		return r
+	}
+	t.Run("before it is read", func(t *testing.T) { run(t, nil) })
+	t.Run("before the next look", func(t *testing.T) {
+		r := run(t, errDown) // It happened, and the loop looks again.
+		r.stop()
+		if sought := r.stream.sought; sought[len(sought)-1] != 11 {
+			t.Errorf("want the reader at the first report, 11, have it at %v", sought)
+		}
+	})
+}
+
+// lastOf returns the last report of a bucket.
+func lastOf(messages map[uint64]compliance.Envelope, b compliance.Bucket) uint64 {
+	last := uint64(0)
+	for n, envelope := range messages {
+		if report, rejection := compliance.Decode(&envelope); rejection == nil && layout.BucketOf(report.Key.Device) == b {
+			last = max(last, n)
+		}
+	}
+	return last
+}
+
+func TestAQuietBucketHasNoGapWhereAllIsMerged(t *testing.T) {
+	const busy = compliance.Bucket(2)
+	publish := func(r *rig, n int) {
+		for range n {
+			r.stream.publish(keyIn(busy, 0), `{"status":"compliant"}`)
+		}
+	}
+	t.Run("when the loop looks", func(t *testing.T) {
+		r := setup(t)
+		r.startWith(nil)
+		publish(r, 100)
+		r.reaches(busy, 100)
+		r.stream.ageOut(51)
+		r.view.reset()
+		publish(r, 1)
+		r.reaches(busy, 101)
+		r.wantNoGap()
+	})
+	t.Run("when the loop was held up", func(t *testing.T) {
+		r := setup(t)
+		r.startWith(nil)
+		publish(r, 100)
+		r.reaches(busy, 100)
+		r.stream.pause()
+		r.tap.watch(once(hasReports, func() error {
+			r.stream.ageOut(51)
+			return errDown
+		}))
+		publish(r, 1)
+		r.stream.resume()
+		r.reaches(busy, 101)
+		r.wantNoGap()
+		for b := range layout.Buckets {
+			if at := r.floorOf(compliance.Bucket(b)).Sequence; at < 100 {
+				t.Errorf("bucket %d is at %d", b, at)
+			}
+		}
+	})
+}
+
+func TestALookThatBrokeOffLosesNothing(t *testing.T) {
+	r := setup(t)
+	r.tap.drops = func(tx compliance.Transaction) bool { return tx.Bucket == 0 && !r.tap.watching() }
+	r.publish(0, 100, "compliant")
+	r.startWith(nil)
+	r.settled()
+	good := r.floorOf(1)
+	r.stream.pause()
+	r.setFloor(0, compliance.UnreadableFloor("junk"))
+	r.setFloor(1, compliance.UnreadableFloor("junk"))
+	// The first bucket is merged again and the second one not: another loop is
+	// before this one with it, so that the next look finds nothing to go back to.
+	r.tap.watch(once(func(tx compliance.Transaction) bool { return tx.To.Repair && tx.Bucket == 1 }, func() error {
+		good.Write = "foreign"
+		r.setFloor(1, good)
+		return errDown
+	}))
+	r.view.reset()
+	r.stream.publish(keyIn(2, 0), `{"status":"error"}`)
+	r.stream.resume()
+	r.reaches(2, 101)
+	r.same(r.messages())
+}
+
+func TestAnUnreadableFloorIsOneThatIsBehind(t *testing.T) {
+	r := setup(t)
+	r.tap.drops = func(tx compliance.Transaction) bool { return tx.Bucket == 3 && !r.tap.watching() }
+	r.publish(0, 100, "compliant")
+	r.startWith(func(o *ingest.Options) { o.LookEvery = 10 * time.Millisecond })
+	r.settled()
+	r.tap.watch(nil)
+	r.setFloor(3, compliance.UnreadableFloor("not a floor"))
+	eventually(t, "the rewind", func() bool { return r.observer.rewound(ingest.StoreBehind) == 1 })
+	r.settled()
+	r.same(r.messages())
+	r.wantNoGap()
+	for _, cause := range []ingest.Cause{ingest.StreamRecreated, ingest.StreamRolledBack, ingest.StoreEmpty, ingest.OwnerChanged} {
+		if n := r.observer.rewound(cause); n > 0 {
+			t.Errorf("%s was counted %d times", cause, n)
+		}
+	}
+}
+
+// journal keeps what is logged.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(line)
+}
+
+func (j *journal) has(text string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Contains(j.text.String(), text)
+}
+
+func (j *journal) log(o *ingest.Options) { o.Logger = slog.New(slog.NewTextHandler(j, nil)) }
+
+func TestAFloorOfAnotherLayoutIsRefused(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 20, "compliant")
+	foreign := r.foreignFloor(5)
+	foreign.Layout = compliance.Layout{Partitions: 1, Buckets: 8}
+	r.setFloor(1, foreign)
+	var log journal
+	r.startWith(log.log)
+	eventually(t, "an error that says what to do", func() bool {
+		return log.has("give this deployment a Redis of its own, or the numbers that it was provisioned with")
+	})
+	r.stop()
+	if have := r.floorOf(1); !have.Equal(foreign) {
+		t.Errorf("the floor is now %+v", have)
+	}
+	if txs := r.tap.since(0); txs != nil {
+		t.Errorf("%d transactions happened", len(txs))
+	}
+}
+
+func TestEveryReportTheStreamLostUnmergedIsAGapOfItsBucket(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 50, "compliant")
+	r.stream.ageOut(11)
+	r.startWith(nil)
+	r.settled()
+	gaps, err := r.store.Gaps(t.Context(), layout.BucketsOf(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for b, of := range gaps {
+		if len(of) != 1 || of[0].First != 1 || of[0].Last != 10 {
+			t.Errorf("bucket %d: %v", b, of)
+		}
+	}
+}

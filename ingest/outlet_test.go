@@ -1,0 +1,293 @@
+package ingest_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
+	"github.com/complianced/complianced/store"
+)
+
+var single = compliance.Layout{Partitions: 1, Buckets: 4}
+
+// letterOf returns the dead letter of a rejected report.
+func letterOf(t *testing.T, e compliance.Envelope) ingest.DeadLetter {
+	t.Helper()
+	return letterUnder(t, compliance.Rules{}, e)
+}
+
+func letterUnder(t *testing.T, rules compliance.Rules, e compliance.Envelope) ingest.DeadLetter {
+	t.Helper()
+	if e.Subject == "" {
+		e.Subject = "compliance.status.p.d"
+	}
+	if e.Body == nil {
+		e.Body = []byte("{")
+	}
+	e.Sequence, e.Stored = max(e.Sequence, 1), time.Unix(1_800_000_000, 5).UTC()
+	_, rejection := rules.Decode(&e)
+	if rejection == nil {
+		t.Fatal("the report is a good one")
+	}
+	return ingest.DeadLetter{Stream: "COMPLIANCE_STATUS", Envelope: e, Rejection: rejection}
+}
+
+// ownHeaders returns a dead letter's headers without those that the server adds.
+func ownHeaders(m *jetstream.RawStreamMsg) nats.Header {
+	for _, added := range []string{"Nats-Sequence", "Nats-Stream", "Nats-Subject", "Nats-Time-Stamp"} {
+		m.Header.Del(added)
+	}
+	return m.Header
+}
+
+// goesOn checks that the report after a bad one is merged, and returns the dead
+// letter of the bad one.
+func (b *broker) goesOn() nats.Header {
+	b.Helper()
+	b.publish("compliance.status.p.e", `{"status":"error"}`)
+	sink := store.NewMemory(0)
+	b.run(sink, nil)
+	b.settled(sink)
+	if record, _ := sink.Get(b.Context(), compliance.Key{Policy: "p", Device: "e"}); record.Status() != compliance.StatusError {
+		b.Error("the report after the bad one is not merged")
+	}
+	subjects, letter := b.letters()
+	if len(subjects) != 1 {
+		b.Fatalf("want one dead letter, have %v", subjects)
+	}
+	return ownHeaders(letter)
+}
+
+func TestADeadLetterKeepsAsManyHeadersAsTheServerTakes(t *testing.T) {
+	b := startBroker(t, single)
+	b.publish("compliance.status.p.d", `{`, "ce-a", "small", "ce-b", strings.Repeat("b", 60<<10), "ce-c", "small", "other", "not kept")
+	headers := b.goesOn()
+	if headers.Get("Compliance-Code") != "malformedJson" || headers.Get("ce-a") != "small" {
+		t.Errorf("%v", headers)
+	}
+	if dropped := headers.Get("Compliance-Dropped-Headers"); dropped != "2" || headers["ce-b"] != nil || headers["ce-c"] != nil {
+		t.Errorf("dropped: %q, ce-c: %v", dropped, headers["ce-c"])
+	}
+}
+
+func TestHeaderNamesThatTheClientDoesNotWriteAreDropped(t *testing.T) {
+	for _, name := range []string{"ce-a b", "ce-\u00e4", "ce-\x7f"} {
+		t.Run(name, func(t *testing.T) {
+			b := startBroker(t, single)
+			b.publishRaw("compliance.status.p.d", name+": x\r\nce-good: y\r\n", "{")
+			headers := b.goesOn()
+			if headers.Get("Compliance-Dropped-Headers") != "1" || headers.Get("ce-good") != "y" {
+				t.Errorf("%v", headers)
+			}
+		})
+	}
+}
+
+// publishRaw publishes what nats.go refuses to write.
+func (b *broker) publishRaw(subject, headers, body string) {
+	b.Helper()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(b.Context(), "tcp", b.server.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	header := "NATS/1.0\r\n" + headers + "\r\n"
+	fmt.Fprintf(conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
+		subject, len(header), len(header)+len(body), header, body)
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if line := lines.Text(); strings.HasPrefix(line, "-ERR") {
+			b.Fatal(line)
+		} else if line == "PONG" {
+			return
+		}
+	}
+	b.Fatal("the server closed the connection")
+}
+
+func TestBuryDoesNotWaitForAServerThatDoesNotAcknowledge(t *testing.T) {
+	b := startBroker(t, single)
+	// Somebody hears the dead letter, so that there are responders, and it is not
+	// the stream.
+	heard, err := b.nc.SubscribeSync("compliance.dead.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.js.DeleteStream(t.Context(), ingest.DeadStream); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	fresh, err := ingest.NewPublisher(b.js).Bury(ctx, []ingest.DeadLetter{letterOf(t, compliance.Envelope{})})
+	if !errors.Is(err, context.DeadlineExceeded) || fresh != nil {
+		t.Errorf("%v, %d fresh", err, len(fresh))
+	}
+	if _, err := heard.NextMsg(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// fakeJetStream stands for JetStream where what it answers is the point.
+type fakeJetStream struct {
+	jetstream.JetStream
+	answer func(*nats.Msg) error
+
+	mu       sync.Mutex
+	messages []*nats.Msg
+}
+
+// errSilent is no answer.
+var errSilent = errors.New("silent")
+
+func (s *fakeJetStream) PublishMsgAsync(m *nats.Msg, _ ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	s.mu.Lock()
+	s.messages = append(s.messages, m)
+	s.mu.Unlock()
+	f := fakeFuture{ok: make(chan *jetstream.PubAck, 1), err: make(chan error, 1), m: m}
+	switch err := s.answer(m); {
+	case err == nil:
+		f.ok <- &jetstream.PubAck{}
+	case !errors.Is(err, errSilent):
+		f.err <- err
+	}
+	return f, nil
+}
+
+type fakeFuture struct {
+	ok  chan *jetstream.PubAck
+	err chan error
+	m   *nats.Msg
+}
+
+func (f fakeFuture) Ok() <-chan *jetstream.PubAck { return f.ok }
+func (f fakeFuture) Err() <-chan error            { return f.err }
+func (f fakeFuture) Msg() *nats.Msg               { return f.m }
+
+func TestBuryGivesUpAnAcknowledgementThatNeverComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var letters []ingest.DeadLetter
+		for n := range 3 {
+			letters = append(letters, letterOf(t, compliance.Envelope{Sequence: uint64(n + 1)}))
+		}
+		// The one in the middle is not acknowledged; the others are fresh.
+		js := &fakeJetStream{answer: func(m *nats.Msg) error {
+			if m.Header.Get("Compliance-Sequence") == "2" {
+				return errSilent
+			}
+			return nil
+		}}
+		began := time.Now()
+		fresh, err := ingest.NewPublisher(js).Bury(t.Context(), letters)
+		if err == nil || !strings.Contains(err.Error(), "no acknowledgement came; does the stream have a leader?") {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != ingest.BuryWithin {
+			t.Errorf("it took %v", took)
+		}
+		if len(fresh) != 2 || fresh[0].Envelope.Sequence != 1 || fresh[1].Envelope.Sequence != 3 {
+			t.Errorf("fresh: %d", len(fresh))
+		}
+	})
+}
+
+func TestALetterThatTheServerRefusesForGoodIsKeptBare(t *testing.T) {
+	b := startBroker(t, single)
+	stream, err := b.js.Stream(t.Context(), ingest.DeadStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgSize = 4 << 10
+	if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("compliance.status.p.d", `{"userName":1,"x":"`+strings.Repeat("x", 8<<10)+`"}`, "ce-a", "1", "ce-b", "2")
+	headers := b.goesOn()
+	_, letter := b.letters()
+	if headers.Get("Compliance-Dropped-Headers") != "2" || headers["ce-a"] != nil || len(letter.Data) != 0 || headers.Get("Compliance-Code") == "" {
+		t.Errorf("%d bytes, %v", len(letter.Data), headers)
+	}
+}
+
+func TestOnlyARefusalForGoodMakesALetterBare(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		code  jetstream.ErrorCode
+		bare  bool
+		fresh int
+		fails bool
+	}{
+		{"the message is too large", 10054, true, 1, false},
+		{"its headers are too large", 10097, true, 1, false},
+		{"it is already there", jetstream.JSErrCodeStreamWrongLastSequence, false, 0, false},
+		{"the stream is full", 10077, false, 0, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			js := &fakeJetStream{}
+			js.answer = func(m *nats.Msg) error {
+				if len(m.Data) == 0 {
+					return nil
+				}
+				return &jetstream.APIError{ErrorCode: c.code}
+			}
+			letter := letterOf(t, compliance.Envelope{Header: map[string][]string{"ce-a": {"1"}}})
+			fresh, err := ingest.NewPublisher(js).Bury(t.Context(), []ingest.DeadLetter{letter})
+			if bare := len(js.messages) == 2; bare != c.bare || len(fresh) != c.fresh || (err != nil) != c.fails {
+				t.Errorf("%d messages, %d fresh, %v", len(js.messages), len(fresh), err)
+			}
+		})
+	}
+}
+
+func TestADeadLetterHasTheDocumentedHeaders(t *testing.T) {
+	layout := compliance.Layout{Partitions: 2, Buckets: 4}
+	b := startBroker(t, layout)
+	of := layout.PartitionOf("d")
+	letter := letterUnder(t, compliance.Rules{Partitions: 2, Partition: of}, compliance.Envelope{
+		Subject: "compliance.p." + strconv.Itoa(of) + ".p.d", Body: []byte(`{"status":"String"}`), Sequence: 7,
+		Header: map[string][]string{
+			"Ce-Type": {"a", "b"}, "ce-id": {"event"}, "TraceParent": {"00-1"}, "ce-": {"no"}, "tracestate": {"no"},
+			"Nats-Msg-Id": {"no"}, "Compliance-Reply": {"no"}, "Nats-Rollup": {"all"}, "Nats-TTL": {"1s"},
+		},
+	})
+	outlet := ingest.NewPublisher(b.js)
+	for attempt, want := range []int{1, 0} {
+		fresh, err := outlet.Bury(t.Context(), []ingest.DeadLetter{letter})
+		if err != nil || len(fresh) != want {
+			t.Errorf("attempt %d: %v, %d fresh", attempt, err, len(fresh))
+		}
+	}
+	_, kept := b.letters()
+	if kept.Subject != "compliance.dead.invalidStatus.COMPLIANCE_STATUS.7.1800000000000000005" || string(kept.Data) != `{"status":"String"}` {
+		t.Errorf("%s %s", kept.Subject, kept.Data)
+	}
+	object := kept.Header.Get("Compliance-Error")
+	for _, part := range []string{`"code":"badRequest"`, `"target":"status"`, `"code":"invalidStatus"`, `"request-id":"event"`, `"date":"2027-01-15T08:00:00`} {
+		if !strings.Contains(object, part) {
+			t.Errorf("no %s in %s", part, object)
+		}
+	}
+	want := nats.Header{
+		"Compliance-Code": {"invalidStatus"}, "Compliance-Property": {"status"}, "Compliance-Error": {object},
+		"Compliance-Subject": {"compliance.status.p.d"}, "Compliance-Stream": {"COMPLIANCE_STATUS"}, "Compliance-Sequence": {"7"},
+		"Compliance-Stored": {"2027-01-15T08:00:00.000000005Z"}, "Nats-Expected-Last-Subject-Sequence": {"0"},
+		"Ce-Type": {"a", "b"}, "ce-id": {"event"}, "TraceParent": {"00-1"},
+	}
+	if diff := cmp.Diff(want, ownHeaders(kept)); diff != "" {
+		t.Error(diff)
+	}
+}
