@@ -169,11 +169,10 @@ func TestATransactionWhoseAnswerNeverCameHappensOnce(t *testing.T) {
 	for name, came := range map[string]bool{"EXEC was lost": false, "the answer to EXEC was lost": true} {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t)
-			cuts := 0
+			var execs atomic.Int32
 			m := startMiddle(t, s, func(w *way, chunk []byte) {
-				cut := isExec(chunk) && cuts < 2
+				cut := isExec(chunk) && execs.Add(1) <= 2
 				if cut {
-					cuts++
 					w.hangUp()
 				}
 				if !cut || came {
@@ -277,10 +276,9 @@ func TestWhatAnotherWriterChangesBetweenTwoReadsIsNotCorrupt(t *testing.T) {
 func TestKilledConnectionsAreMadeAnew(t *testing.T) {
 	s := startServer(t)
 	heard := &retries{}
-	kills := 0
+	var execs atomic.Int32
 	m := startMiddle(t, s, func(w *way, chunk []byte) {
-		if isExec(chunk) && kills < 3 {
-			kills++
+		if isExec(chunk) && execs.Add(1) <= 3 {
 			if err := s.raw.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
 				t.Error(err)
 			}
