@@ -31,7 +31,6 @@ build:
 test: deps
 	$(GO) vet ./...
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
-	$(GO) test -run TestAllTriples ./compliance # With the race detector it takes only a part of them.
 	$(if $(RACE),$(GO) test -timeout $(TIMEOUT) -run TestAllTriples ./compliance)
 
 ## lint: check the house rules in .golangci.yml

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/csv"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -37,7 +40,7 @@ func (c *common) load(cmd *cobra.Command) error {
 	settings := koanf.New("\x00")
 	if c.config != "" {
 		if err := settings.Load(file.Provider(c.config), yaml.Parser()); err != nil {
-			return usagef("--config %s: %w", c.config, err)
+			return usagef("--config %s: %s", c.config, strings.ReplaceAll(err.Error(), "\n", ""))
 		}
 		if err := known(cmd.Root(), settings.Keys()); err != nil {
 			return usagef("--config %s: %w", c.config, err)
@@ -54,7 +57,7 @@ func (c *common) load(cmd *cobra.Command) error {
 		if f.Changed || failed != nil || !settings.Exists(f.Name) {
 			return
 		}
-		if err := f.Value.Set(settingText(settings, f.Name)); err != nil {
+		if err := set(f, settings.Get(f.Name)); err != nil {
 			failed = usagef("setting %s: %w", f.Name, err)
 		}
 	})
@@ -64,19 +67,51 @@ func (c *common) load(cmd *cobra.Command) error {
 	return c.checkServers()
 }
 
-// settingText returns a setting as a flag has it: lists and maps as a=b,c=d.
-func settingText(settings *koanf.Koanf, name string) string {
-	if list := settings.Strings(name); len(list) > 0 {
-		return strings.Join(list, ",")
-	}
-	if m := settings.StringMap(name); len(m) > 0 {
-		var pairs []string
-		for _, key := range slices.Sorted(maps.Keys(m)) {
-			pairs = append(pairs, key+"="+m[key])
+// set gives a flag a setting: one value, or a list or a map of YAML for a flag that
+// has several. A setting without a value is as one that is not there.
+func set(f *pflag.Flag, setting any) error {
+	switch of := setting.(type) {
+	case nil:
+		return nil
+	case []any:
+		list := make([]string, len(of))
+		for i, value := range of {
+			list[i] = fmt.Sprint(value)
 		}
-		return strings.Join(pairs, ",")
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			return several.Replace(list)
+		}
+		if f.Name == natsURLFlag {
+			return f.Value.Set(strings.Join(list, ","))
+		}
+		return errors.New("it has one value, not a list")
+	case map[string]any:
+		if f.Value.Type() != "stringToString" {
+			return errors.New("it does not consist of names and values")
+		}
+		return setMap(f.Value, of)
+	default:
+		return f.Value.Set(fmt.Sprint(of))
 	}
-	return settings.String(name)
+}
+
+// setMap writes the map as on a command line. A pair alone is not read as CSV there,
+// which any text survives, several pairs are; so the first is given twice.
+func setMap(to pflag.Value, from map[string]any) error {
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		pairs = append(pairs, name+"="+fmt.Sprint(from[name]))
+	}
+	if len(pairs) == 0 {
+		return nil
+	}
+	var text strings.Builder
+	w := csv.NewWriter(&text)
+	if err := w.Write(append(pairs, pairs[0])); err != nil {
+		return err
+	}
+	w.Flush()
+	return to.Set(text.String())
 }
 
 func envName(flag string) string {

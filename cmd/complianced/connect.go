@@ -44,13 +44,13 @@ func (c *common) connectNATS(servers, name string, log *slog.Logger, changed fun
 				if err == nil {
 					return // Closed by this process.
 				}
-				log.Warn("nats is not connected; trying again", slog.String("address", address), slog.Any("error", err))
+				log.Warn("nats is not connected; trying again", slog.String("address", address), natsSays(err))
 			}),
 			nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-				log.Warn("nats cannot be reached; trying again", slog.String("address", address), slog.Any("error", err))
+				log.Warn("nats cannot be reached; trying again", slog.String("address", address), natsSays(err))
 			}),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-				log.Warn("nats reports an error", slog.String("error", mask.Subjects(err.Error())))
+				log.Warn("nats reports an error", slog.String("address", address), natsSays(err))
 			}),
 		)
 	}
@@ -62,17 +62,8 @@ func (c *common) connectNATS(servers, name string, log *slog.Logger, changed fun
 	return nc, nil
 }
 
-// readable tells whether a file can be read; an empty path is none.
-func readable(path string) error {
-	if path == "" {
-		return nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
+// natsSays is an error of the NATS client for the log.
+func natsSays(err error) slog.Attr { return slog.String("error", mask.Subjects(err.Error())) }
 
 // checkServers finds what is wrong with the addresses and files of the servers
 // before anything is started.
@@ -82,15 +73,13 @@ func (c *common) checkServers() error {
 			return usagef("--%s: %w", natsURLFlag, err)
 		}
 	}
-	for _, f := range []struct{ flag, path string }{
-		{"nats-creds", c.natsCreds}, {"nats-tls-ca", c.natsTLS.ca}, {"nats-tls-cert", c.natsTLS.cert}, {"nats-tls-key", c.natsTLS.key},
-	} {
-		if err := readable(f.path); err != nil {
-			return usagef("--%s: %w", f.flag, err)
+	if c.natsCreds != "" {
+		if err := checkCredentials(nats.UserCredentials(c.natsCreds)); err != nil {
+			return usagef("--nats-creds: %w", err)
 		}
 	}
-	if (c.natsTLS.cert == "") != (c.natsTLS.key == "") {
-		return usagef("--nats-tls-cert and --nats-tls-key go together")
+	if _, err := c.natsTLS.config("--nats-tls"); err != nil {
+		return err
 	}
 	options, err := c.redisOptions(c.redisURL)
 	if err != nil || len(c.redisURL) == 0 {
@@ -103,6 +92,20 @@ func (c *common) checkServers() error {
 	return unused.Close()
 }
 
+// checkCredentials reads the file as the client does at each connect, where an
+// error would be one to wait for.
+func checkCredentials(credentials nats.Option) error {
+	var client nats.Options
+	if err := credentials(&client); err != nil {
+		return err
+	}
+	if _, err := client.UserJWT(); err != nil {
+		return err
+	}
+	_, err := client.SignatureCB([]byte("nonce"))
+	return err
+}
+
 // redisOptions returns how to reach Redis.
 func (c *common) redisOptions(urls []string) (store.Options, error) {
 	options := store.Options{URLs: urls, SentinelMaster: c.redisMaster, Password: os.Getenv(envRedisWord)}
@@ -113,33 +116,34 @@ func (c *common) redisOptions(urls []string) (store.Options, error) {
 		}
 		options.Password = strings.TrimRight(string(text), "\r\n")
 	}
-	config, err := c.redisTLS.config()
-	if err != nil {
-		return options, usagef("--redis-tls: %w", err)
-	}
+	config, err := c.redisTLS.config("--redis-tls")
 	options.TLS = config
-	return options, nil
+	return options, err
 }
 
-func (f tlsFiles) config() (*tls.Config, error) {
+// config reads the files; the names of their flags begin as given.
+func (f tlsFiles) config(flags string) (*tls.Config, error) {
 	if f == (tlsFiles{}) {
 		return nil, nil //nolint:nilnil // No files, no configuration: the system's roots.
+	}
+	if (f.cert == "") != (f.key == "") {
+		return nil, usagef("%[1]s-cert and %[1]s-key go together", flags)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.ca != "" {
 		pem, err := os.ReadFile(f.ca)
 		if err != nil {
-			return nil, err
+			return nil, usagef("%s-ca: %w", flags, err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate", f.ca)
+			return nil, usagef("%s-ca: %s holds no certificate", flags, f.ca)
 		}
 	}
 	if f.cert != "" {
 		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
 		if err != nil {
-			return nil, err
+			return nil, usagef("%[1]s-cert, %[1]s-key: %[2]w", flags, err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -54,6 +53,7 @@ type server struct {
 	registry *prometheus.Registry
 	pipeline *metrics.Pipeline
 	health   *health
+	servers  string // The NATS addresses.
 	nats     *nats.Conn
 	js       jetstream.JetStream
 	store    *store.Redis
@@ -237,7 +237,7 @@ func (s *server) startServers(ctx context.Context, group *errgroup.Group, path s
 		return nil, err
 	}
 	*closers = append(*closers, nc.Close)
-	s.nats = nc
+	s.nats, s.servers = nc, found.NATS
 	s.js, err = jetstream.New(nc, jetstream.WithPublishAsyncTimeout(clientTimeout))
 	return urls, err
 }
@@ -273,7 +273,7 @@ func (s *server) prepare(ctx context.Context, options store.Options) error {
 			return err
 		}
 	}
-	err := s.insist(ctx, "read the layout of the streams", func(ctx context.Context) (err error) {
+	err := s.insist(ctx, "read the layout of the streams in nats at "+withoutPassword(s.servers), func(ctx context.Context) (err error) {
 		if s.layout, err = ingest.ReadLayout(ctx, s.js); err != nil {
 			return err
 		}
@@ -295,15 +295,35 @@ func (s *server) prepare(ctx context.Context, options store.Options) error {
 		return usagef("--redis-url: %w", err)
 	}
 	return s.insist(ctx, "check redis at "+s.store.Address(), func(ctx context.Context) error {
+		err := s.checkRedis(ctx, options)
+		s.pipeline.SetRedisConnected(err == nil)
+		return err
+	})
+}
+
+// checkRedis shows that Redis holds this layout and does what the roles need. For
+// the state alone it writes nothing: its user may be one who only reads.
+func (s *server) checkRedis(ctx context.Context, options store.Options) error {
+	if slices.Contains(s.roles, roleIngest) {
 		if err := s.store.SelfTest(ctx); err != nil {
 			return err
 		}
-		if err := s.store.EnsureLayout(ctx); err != nil {
-			return err
-		}
-		s.pipeline.SetRedisConnected(true)
-		return nil
-	})
+		return s.store.EnsureLayout(ctx)
+	}
+	there, err := store.Open(ctx, options)
+	switch {
+	case errors.Is(err, store.ErrNoLayout):
+		return nil // Nothing was merged yet.
+	case errors.Is(err, compliance.ErrLayout):
+		return &store.LayoutError{Want: s.layout} // Waiting does not mend it.
+	case err != nil:
+		return err
+	}
+	defer there.Close() //nolint:errcheck // Nothing was written.
+	if have := there.Layout(); have != s.layout {
+		return &store.LayoutError{Want: s.layout, Have: have, Version: store.LayoutVersion}
+	}
+	return nil
 }
 
 // insist tries until it succeeds, the context ends, or the error is one that
@@ -331,7 +351,7 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, serving func(context.Context, addresses) error) error {
 	state := &stateReader{js: s.js, store: s.store, layout: s.layout}
 	if slices.Contains(s.roles, roleState) {
-		read := (&watchedRead{read: state.read, log: s.log, pipeline: s.pipeline}).call
+		read := (&watchedRead{read: state.read, log: s.log, address: s.store.Address(), pipeline: s.pipeline}).call
 		err := s.registry.Register(metrics.NewState(read, metrics.StateOptions{
 			MaxPolicies: s.maxPolicies, PolicyNames: s.policyNames,
 		}))
@@ -357,53 +377,9 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, found address
 
 func (s *server) checkNATS(ctx context.Context) error {
 	if _, err := s.js.Stream(ctx, ingest.StreamName(s.layout, 0)); err != nil {
-		return fmt.Errorf("nats at %s: %w", withoutPassword(s.nats.ConnectedUrl()), err)
+		return fmt.Errorf("nats at %s: %w", withoutPassword(s.servers), err)
 	}
 	return nil
-}
-
-// watched tells the metrics whether Redis answers.
-type watched struct {
-	*store.Redis
-	pipeline *metrics.Pipeline
-}
-
-// Floors is called about once a second.
-func (w watched) Floors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
-	floors, err := w.Redis.Floors(ctx, buckets)
-	w.pipeline.SetRedisConnected(err == nil)
-	return floors, err
-}
-
-// watchedRead tells the metrics whether Redis answers, and the log why the state
-// cannot be read: when that begins, changes and ends, not at each scrape.
-type watchedRead struct {
-	read     func(context.Context) (metrics.Snapshot, error)
-	log      *slog.Logger
-	pipeline *metrics.Pipeline
-
-	mu   sync.Mutex // Guards last.
-	last string
-}
-
-func (w *watchedRead) call(ctx context.Context) (metrics.Snapshot, error) {
-	snapshot, err := w.read(ctx)
-	w.pipeline.SetRedisConnected(err == nil)
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case text == w.last:
-	case err != nil:
-		w.log.WarnContext(ctx, "the state cannot be read; compliance_state_up is 0", slog.Any("error", err))
-	default:
-		w.log.InfoContext(ctx, "the state can be read again")
-	}
-	w.last = text
-	return snapshot, err
 }
 
 func isTerminal(f *os.File) bool {

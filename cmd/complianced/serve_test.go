@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -271,10 +272,25 @@ func TestWrongUseIsOneClearLineAndStatusTwo(t *testing.T) {
 	if err := os.WriteFile(config, []byte("metrics-listn: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	written := func(text string) string {
+		file := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
 	for _, c := range []struct {
 		args []string
 		say  string
 	}{
+		{[]string{"serve", "--config", written("- a\n- b\n")}, "--config"},
+		{[]string{"serve", "--config", written("data-dir: [a, b]\n")}, "setting data-dir"},
+		{[]string{"serve", "--config", written("metrics-listen: {a: b}\n")}, "setting metrics-listen"},
+		{[]string{"serve", "--nats-creds", written("nonsense")}, "--nats-creds"},
+		{[]string{"serve", "--nats-tls-ca", written("nonsense")}, "--nats-tls-ca"},
+		{[]string{"serve", "--nats-tls-cert", config, "--nats-tls-key", config}, "--nats-tls-cert"},
+		{[]string{"serve", "--redis-tls-key", config}, "--redis-tls-cert and --redis-tls-key go together"},
+		{[]string{"provision", "--replicas", "0"}, "--replicas"},
 		{[]string{"serve", "--no-such-flag"}, "unknown flag"},
 		{[]string{"serve", "--roles", "api"}, "--roles"},
 		{[]string{"serve", "--allow-policies", "["}, "--allow-policies"},

@@ -36,7 +36,7 @@ type form struct {
 
 var (
 	short    = form{rate: 500, devices: 1_500, harms: 1, seconds: 1.5, snapshot: 2, ordered: 5_000, atOnce: 2}
-	complete = form{rate: 2_000, devices: 5_000, harms: 4, seconds: 5, snapshot: 10, ordered: 50_000, atOnce: 1}
+	complete = form{rate: 2_000, devices: 5_000, harms: 3, seconds: 4, snapshot: 10, ordered: 50_000, atOnce: 1}
 )
 
 // programs are built once, length and turns set, before the first test.
