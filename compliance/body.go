@@ -68,16 +68,29 @@ func (m member) text(whole string) string {
 
 // body reads the payload and notes what it sets and what is wrong with it.
 func (d *decoding) body(payload []byte) {
+	b := bodyReader{decoding: d, payload: string(payload)}
+	var p plain
+	if !p.read(payload, b.payload) {
+		b.all(payload)
+		return
+	}
+	for _, m := range p.members[:p.n] {
+		b.value(m.property, m.value)
+	}
+}
+
+// all reads any payload.
+func (b *bodyReader) all(payload []byte) {
 	r, _ := readers.Get().(*reader)
 	defer readers.Put(r)
 	r.reset(payload)
-	before := len(d.violations)
-	b := bodyReader{decoding: d, reader: r, payload: string(payload)}
+	b.reader = r
+	before := len(b.violations)
 	if err := b.object(); err != nil {
 		// Of a text that is no JSON no member counts.
-		d.violations = d.violations[:before]
-		d.hasReported = false
-		d.malformed(r, err, len(payload))
+		b.violations = b.violations[:before]
+		b.hasReported = false
+		b.malformed(r, err, len(payload))
 	}
 }
 
@@ -299,6 +312,12 @@ func (b *bodyReader) property(p Property) error {
 	if err != nil {
 		return err
 	}
+	b.value(p, m)
+	return nil
+}
+
+// value takes the value of a property that is neither object nor array.
+func (b *bodyReader) value(p Property, m member) {
 	want := jsontext.Kind('"')
 	if p == Platform {
 		want = '0'
@@ -315,7 +334,6 @@ func (b *bodyReader) property(p Property) error {
 	default:
 		b.text(p, m)
 	}
-	return nil
 }
 
 // nullable reports whether a property may be null.
@@ -376,7 +394,8 @@ func (b *bodyReader) text(p Property, m member) {
 			b.reported, b.hasReported = at.Ticks(), true
 		}
 	case DeviceDisplayName, UserName, DeviceModel, Platform, UserPrincipalName:
-		if utf8.RuneCountInString(text) > MaxText {
+		// No text has more characters than bytes.
+		if len(text) > MaxText && utf8.RuneCountInString(text) > MaxText {
 			b.violate(ValueTooLong, p.String(), m.offset, "the text is longer than 256 characters")
 			return
 		}

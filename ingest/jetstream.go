@@ -17,8 +17,8 @@ const (
 	aheadReports = 8000
 	aheadBytes   = 16 << 20
 	// pullReports and pullBytes are what the server is asked for at a time.
-	pullReports = 4000
-	pullBytes   = 4 << 20
+	pullReports = 8000
+	pullBytes   = 8 << 20
 )
 
 // Times of an ordered consumer: a server that is silent for two heartbeats is

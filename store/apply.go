@@ -184,9 +184,11 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 		return table, false, &compliance.FloorError{Bucket: a.tx.Bucket, Want: a.tx.From, Have: have}
 	}
 	for i := range a.entries {
-		if err := a.load(&a.entries[i]); err != nil {
+		e := &a.entries[i]
+		if err := a.load(e); err != nil {
 			return table, false, err
 		}
+		e.tied = a.ties(e) // Here, where the record is still in the processor's cache.
 	}
 	if countsCmd != nil {
 		if err := a.loadCounts(&table, countsCmd); err != nil {
@@ -322,7 +324,7 @@ func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 	var again []*entry
 	for i := range a.entries {
 		e := &a.entries[i]
-		if e.full && e.first != none || e.first != none && !e.elsewhere && !a.ties(e) {
+		if e.full && e.first != none || e.first != none && !e.elsewhere && !e.tied {
 			continue
 		}
 		e.full = true

@@ -21,8 +21,10 @@ type entry struct {
 	full bool
 	// elsewhere says that the versions are not in the head.
 	elsewhere bool
-	head      *redis.StringCmd
-	fields    *redis.SliceCmd
+	// tied says that a report ties with the record, so that its values decide.
+	tied   bool
+	head   *redis.StringCmd
+	fields *redis.SliceCmd
 
 	old   compliance.Record
 	new   compliance.Record
