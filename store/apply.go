@@ -16,7 +16,9 @@ import (
 const maxExpired = 1000
 
 // Apply is the transaction of a bucket, the only way in which a bucket is
-// written. Three round trips, a fourth where a report ties with its record:
+// written. Three round trips, a fourth where the head of a record is not enough:
+// where a report ties with it, it has too many versions, it is new, or a tombstone
+// expires.
 //
 //	WATCH  floor
 //	read   floor, of each record what the law needs, counts of its policies, expired tombstones
@@ -318,13 +320,14 @@ func (a *application) loadExpired(reply *redis.StringSliceCmd) error {
 }
 
 // readFully reads in a further round trip the records whose values decide, those
-// with versions outside of the head, and the expired tombstones.
+// with versions outside of the head, the expired tombstones, and those without a head:
+// where there are other fields, the key is corrupt.
 func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 	pipe := tx.Pipeline()
 	var again []*entry
 	for i := range a.entries {
 		e := &a.entries[i]
-		if e.full && e.first != none || e.first != none && !e.elsewhere && !e.tied {
+		if e.first != none && (e.full || e.oldHead != "" && !e.elsewhere && !e.tied) {
 			continue
 		}
 		e.full = true
@@ -385,20 +388,29 @@ func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) err
 	for _, gap := range a.tx.Gaps {
 		pipe.HSet(ctx, a.keys.gaps, gapField(gap), compliance.FormatStored(gap.Seen))
 	}
-	pipe.Set(ctx, a.keys.floor, formatFloor(a.tx.To), 0)
+	floor := pipe.Set(ctx, a.keys.floor, formatFloor(a.tx.To), 0)
 	cmds, err := pipe.Exec(ctx)
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err) {
+	switch {
+	case err == nil || errors.Is(err, redis.TxFailedErr):
 		return err
-	}
-	for _, cmd := range cmds {
-		if isWrongType(cmd.Err()) {
-			return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a key that the transaction wrote"}
-		}
+	case redis.IsExecAbortError(err):
+		return refusal(cmds, err)
+	case floor.Val() != "":
+		// The floor has moved past a command that the server refused within EXEC.
+		return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a key that the transaction wrote"}
 	}
 	return err
+}
+
+// refusal returns why the server did not take a command into the transaction; the
+// answer to EXEC itself only says that there was such a command.
+func refusal(cmds []redis.Cmder, aborted error) error {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !redis.IsExecAbortError(err) {
+			return err
+		}
+	}
+	return aborted
 }
 
 // writeRecord leads from the old stored form to the new one.

@@ -37,6 +37,9 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 		{name: "too few other versions", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"412......"+v1).Err() }},
 		{name: "other versions that are nowhere", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"41234567.").Err() }},
 		{name: "a store time that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"tx").Err() }},
+		{name: "a record without its head", harm: func() error {
+			return errors.Join(s.raw.HSet(ctx, record, "n", "x").Err(), s.raw.HDel(ctx, record, "v").Err())
+		}},
 		{name: "counts of another type", harm: replace("cs:{00}:|counts")},
 		{name: "a count that is no number", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "1.5").Err() }},
 		{name: "a count below one", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "0").Err() }},

@@ -9,7 +9,8 @@
 //   - The counts are written as absolute values in the transaction that changes
 //     the records. They equal a recount at every instant.
 //   - [compliance.Record.Merge] alone decides what is stored. [Memory] calls it
-//     and nothing else; both pass the same conformance suite (package storetest).
+//     too, and counts when asked; both pass the same conformance suite (package
+//     storetest).
 //   - What is stored is a function of the record, not of its history.
 //   - No scripts, no functions, no KEYS: any server that honours WATCH, MULTI and
 //     EXEC does. [Redis.SelfTest] shows that this one does for this user.

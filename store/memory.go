@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -11,8 +12,8 @@ import (
 )
 
 // Memory is the store in a process's memory, for tests: the plainest thing that
-// keeps the contract of [Redis.Apply]. It only calls [compliance.Record.Merge]
-// and counts its records when asked. It is safe for concurrent use.
+// keeps the contract of [Redis.Apply]. It merges by [compliance.Record.Merge], takes
+// expired tombstones away, and counts its records when asked. It is safe for concurrent use.
 type Memory struct {
 	tombstones time.Duration
 
@@ -62,9 +63,7 @@ func (m *Memory) Apply(_ context.Context, tx compliance.Transaction) ([]complian
 		}
 		effects[i], _ = mergeOne(record, report, m.tombstones)
 	}
-	maps.DeleteFunc(b.records, func(_ compliance.Key, r *compliance.Record) bool {
-		return r.Expired(tx.To.Stored, m.tombstones)
-	})
+	b.expire(tx.To.Stored, m.tombstones)
 	if tx.Accept {
 		clear(b.gaps)
 	}
@@ -73,6 +72,22 @@ func (m *Memory) Apply(_ context.Context, tx compliance.Transaction) ([]complian
 	}
 	b.floor = tx.To
 	return effects, nil
+}
+
+// expire takes the oldest expired tombstones away, as many as one transaction takes.
+func (b *memoryBucket) expire(stored time.Time, keep time.Duration) {
+	var expired []compliance.Key
+	for key, record := range b.records {
+		if record.Expired(stored, keep) {
+			expired = append(expired, key)
+		}
+	}
+	slices.SortFunc(expired, func(x, y compliance.Key) int {
+		return cmp.Or(cmp.Compare(b.records[x].StoredMillis, b.records[y].StoredMillis), cmp.Compare(tombMember(x), tombMember(y)))
+	})
+	for _, key := range expired[:min(len(expired), maxExpired)] {
+		delete(b.records, key)
+	}
 }
 
 // Get has the contract of [Redis.Get].
@@ -158,8 +173,7 @@ func (m *Memory) copyBuckets(buckets map[compliance.Bucket]*memoryBucket) map[co
 	return twins
 }
 
-// Dump returns every key of the bucket's data with its content, as Redis would
-// have it: the hashes of records and the floor apart from its write id.
+// Dump returns every record and tombstone as Redis would have it: the hashes by key.
 func (m *Memory) Dump() map[string]map[string]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -441,5 +442,145 @@ func TestAnErrorOfAnAddressHoldsNoPassword(t *testing.T) {
 	}
 	if _, err := store.New(layout, store.Options{URLs: []string{"http://:hush@x"}}); !errors.Is(err, store.ErrURL) || strings.Contains(err.Error(), "hush") {
 		t.Error(err)
+	}
+}
+
+func TestACommandThatIsRefusedWithinExecIsNoSuccess(t *testing.T) {
+	for name, harm := range map[string]func(*testing.T, *server){
+		"a key of another type": func(t *testing.T, s *server) {
+			t.Helper()
+			if err := errors.Join(s.raw.Del(t.Context(), "cs:{00}:|counts").Err(), s.raw.Set(t.Context(), "cs:{00}:|counts", "x", 0).Err()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a right that is gone": func(t *testing.T, s *server) {
+			t.Helper()
+			if err := s.raw.Do(t.Context(), "ACL", "SETUSER", "default", "-hset").Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t)
+			var once sync.Once
+			m := startMiddle(t, s, func(w *way, chunk []byte) {
+				if at := bytes.LastIndex(bytes.ToLower(chunk), []byte("*1\r\n$4\r\nexec\r\n")); at >= 0 {
+					once.Do(func() {
+						w.pass(chunk[:at])
+						chunk = chunk[at:]
+						for !queued(t, s) {
+							if t.Context().Err() != nil {
+								return
+							}
+						}
+						harm(t, s)
+					})
+				}
+				w.pass(chunk)
+			})
+			r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			_, err = r.Apply(t.Context(), compliance.Transaction{To: floor(1, "a"), Reports: []*compliance.Report{report(t, 1, device, `{"status":"error"}`)}})
+			if _, corrupt := errors.AsType[*compliance.CorruptError](err); !corrupt {
+				t.Fatalf("Apply: %v", err)
+			}
+			if err := s.raw.Do(t.Context(), "ACL", "SETUSER", "default", "+hset").Err(); err != nil {
+				t.Fatal(err)
+			}
+			// What the loop does about it.
+			back := floor(0, "repair")
+			back.Stored, back.Repair = time.Time{}, true
+			if _, err := r.Apply(t.Context(), compliance.Transaction{From: floor(1, "a"), To: back, Recount: true}); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, r, back, floor(1, "b"), report(t, 1, device, `{"status":"error"}`))
+			wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
+		})
+	}
+}
+
+// queued tells whether a client has sent the commands of a transaction, the floor
+// among them, and not yet its EXEC.
+func queued(t *testing.T, s *server) bool {
+	t.Helper()
+	for line := range strings.Lines(s.raw.ClientList(t.Context()).Val()) {
+		if strings.Contains(line, " cmd=set ") && !strings.Contains(line, " multi=-1 ") {
+			return true
+		}
+	}
+	return false
+}
+
+func TestAServerThatIsFullIsWaitedForAndNamed(t *testing.T) {
+	s := startServer(t)
+	if err := s.raw.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	heard := &retries{first: func() {
+		if err := s.raw.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+			t.Error(err)
+		}
+	}}
+	r := s.open(t, store.Options{Backoff: time.Millisecond, OnRetry: heard.note})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	if heard.n() != 1 || !strings.HasPrefix(heard.text(), "OOM ") {
+		t.Errorf("%d retries: %s", heard.n(), heard.text())
+	}
+	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1}})
+}
+
+func TestSeveralURLsMustAgree(t *testing.T) {
+	for _, c := range []struct {
+		urls []string
+		want error
+	}{
+		{[]string{"redis://a:hush@x", "redis://y"}, store.ErrURLsDiffer},
+		{[]string{"redis://x/1", "redis://y/2"}, store.ErrURLsDiffer},
+		{[]string{"redis://x?read_timeout=1s"}, store.ErrURLOption},
+		{[]string{"redis://a:hush@x", "redis://a:hush@y"}, nil},
+		{[]string{"rediss://x?skip_verify=true"}, nil},
+	} {
+		r, err := store.New(layout, store.Options{URLs: c.urls})
+		if !errors.Is(err, c.want) || err != nil && strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q: %v", c.urls, err)
+		}
+		if err == nil {
+			_ = r.Close()
+		}
+	}
+}
+
+func TestExpiredTombstonesGoAThousandAtATime(t *testing.T) {
+	s := startServer(t)
+	r, m := s.open(t, store.Options{Tombstones: keepTombstones}), store.NewMemory(keepTombstones)
+	const many = 1500
+	var reports []*compliance.Report
+	for i := range many {
+		reports = append(reports, report(t, uint64(i+1), compliance.Key{Policy: fmt.Sprint("p", i), Device: device.Device}, `{"@removed":{}}`))
+	}
+	last := uint64(many)
+	for _, r := range reports {
+		r.Stored = floor(last, "").Stored
+	}
+	both := func(from, to compliance.Floor, reports ...*compliance.Report) {
+		t.Helper()
+		if diff := cmp.Diff(apply(t, m, from, to, reports...), apply(t, r, from, to, reports...)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	at := floor(last, "a")
+	both(compliance.Floor{}, at, reports...)
+	for i, want := range []int64{many - 1000, 0, 0} {
+		last++
+		to := floor(last, fmt.Sprint("b", i))
+		to.Stored = to.Stored.Add(keepTombstones + time.Hour)
+		both(at, to)
+		at = to
+		if have := s.raw.ZCard(t.Context(), "cs:{00}:|tombs").Val(); have != want || int64(len(m.Dump())) != want {
+			t.Errorf("after transaction %d: %d tombstones in Redis, %d in memory, want %d", i, have, len(m.Dump()), want)
+		}
 	}
 }

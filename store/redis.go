@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,8 @@ type Options struct {
 	// single server, several are the seeds of a cluster, or the Sentinels where
 	// SentinelMaster is set.
 	URLs []string
-	// SentinelMaster is the name under which the Sentinels know the master.
+	// SentinelMaster is the name under which the Sentinels know the master. The
+	// Sentinels themselves must not ask for a password.
 	SentinelMaster string
 	// Password, where not empty, takes the place of one in the URL.
 	Password string
@@ -53,8 +55,15 @@ type Redis struct {
 // ErrURL says that no usable Redis URL was given.
 var ErrURL = errors.New("the Redis URL is not redis://host:port, rediss://host:port or unix:///path")
 
+// What else can be wrong with the URLs.
+var (
+	ErrURLsDiffer = errors.New("the Redis URLs have different users, passwords or databases; give all of them the same")
+	ErrURLOption  = errors.New("a Redis URL has an option after ? that is neither db nor skip_verify")
+)
+
 // New returns the store for a layout. It connects when it is first used. The
-// error is [ErrURL] or [compliance.ErrLayout]; it never holds a password.
+// error is [ErrURL], [ErrURLsDiffer], [ErrURLOption] or [compliance.ErrLayout]; it
+// never holds a password.
 func New(layout compliance.Layout, options Options) (*Redis, error) {
 	if err := layout.Validate(); err != nil {
 		return nil, err
@@ -74,6 +83,25 @@ func New(layout compliance.Layout, options Options) (*Redis, error) {
 	}, nil
 }
 
+// parseURL reads one address. Its errors hold nothing of it, for it may hold a
+// password.
+func parseURL(text string) (*redis.Options, error) {
+	parsed, err := url.Parse(text)
+	if err != nil {
+		return nil, ErrURL
+	}
+	for option := range parsed.Query() {
+		if option != "skip_verify" && option != "db" {
+			return nil, ErrURLOption
+		}
+	}
+	one, err := redis.ParseURL(text)
+	if err != nil {
+		return nil, ErrURL
+	}
+	return one, nil
+}
+
 func universalOptions(options Options) (*redis.UniversalOptions, error) {
 	universal := &redis.UniversalOptions{
 		MasterName: options.SentinelMaster,
@@ -83,10 +111,13 @@ func universalOptions(options Options) (*redis.UniversalOptions, error) {
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	for _, url := range options.URLs {
-		one, err := redis.ParseURL(strings.TrimSpace(url))
+	for i, text := range options.URLs {
+		one, err := parseURL(strings.TrimSpace(text))
 		if err != nil {
-			return nil, ErrURL // The cause would hold the URL, and so a password.
+			return nil, err
+		}
+		if i > 0 && (universal.Username != one.Username || universal.Password != one.Password || universal.DB != one.DB) {
+			return nil, ErrURLsDiffer
 		}
 		universal.Addrs = append(universal.Addrs, one.Addr)
 		universal.Username, universal.Password, universal.DB = one.Username, one.Password, one.DB
@@ -105,6 +136,11 @@ func universalOptions(options Options) (*redis.UniversalOptions, error) {
 	}
 	if len(universal.Addrs) == 0 {
 		return nil, ErrURL
+	}
+	if universal.TLSConfig != nil && (len(universal.Addrs) > 1 || options.SentinelMaster != "") {
+		// Each server is to show a certificate with its own name, not the last one's.
+		universal.TLSConfig = universal.TLSConfig.Clone()
+		universal.TLSConfig.ServerName = ""
 	}
 	if options.Password != "" {
 		universal.Password = options.Password
