@@ -72,6 +72,29 @@ func (b *broker) goesOn() nats.Header {
 	return ownHeaders(letter)
 }
 
+func TestAReplyThatNoSubjectCanHoldDoesNotStopTheWorker(t *testing.T) {
+	b := startBroker(t, single)
+	sink := store.NewMemory(0)
+	b.run(sink, nil)
+	results, err := b.nc.SubscribeSync("compliance.result.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.publish("compliance.status.p.d", `{"status":"error"}`, "Compliance-Reply", strings.Repeat("x", 5000))
+	b.settled(sink) // The server has the result, if there is one, before the next report.
+	b.publish("compliance.status.p.d", `{"status":"compliant"}`, "Compliance-Reply", strings.Repeat("x", compliance.MaxReplyLength))
+	if m, err := results.NextMsg(10 * time.Second); err != nil || m.Subject != compliance.ResultSubject("d", strings.Repeat("x", compliance.MaxReplyLength)) {
+		t.Errorf("%v, %v", m, err)
+	}
+	b.settled(sink)
+	if record, _ := sink.Get(t.Context(), compliance.Key{Policy: "p", Device: "d"}); record.Status() != compliance.StatusCompliant {
+		t.Error(record.Status())
+	}
+	if b.nc.IsClosed() || b.nc.Stats().Reconnects > 0 {
+		t.Errorf("the server closed the connection: %v", b.nc.LastError())
+	}
+}
+
 func TestADeadLetterKeepsAsManyHeadersAsTheServerTakes(t *testing.T) {
 	b := startBroker(t, single)
 	b.publish("compliance.status.p.d", `{`, "ce-a", "small", "ce-b", strings.Repeat("b", 60<<10), "ce-c", "small", "other", "not kept")
