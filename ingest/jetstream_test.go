@@ -25,7 +25,10 @@ import (
 type broker struct {
 	*testing.T
 	server *server.Server
+	port   int
 	config string
+	// change is made to the server's options when it starts.
+	change func(*server.Options)
 	layout compliance.Layout
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -39,7 +42,8 @@ func startBroker(t *testing.T, layout compliance.Layout) *broker {
 	if err := os.WriteFile(b.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.start(-1)
+	b.port = server.RANDOM_PORT
+	b.start()
 	nc, err := nats.Connect(b.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -56,13 +60,16 @@ func startBroker(t *testing.T, layout compliance.Layout) *broker {
 	return b
 }
 
-func (b *broker) start(port int) {
+func (b *broker) start() {
 	b.Helper()
 	options, err := server.ProcessConfigFile(b.config)
 	if err != nil {
 		b.Fatal(err)
 	}
-	options.NoSigs, options.NoLog, options.Port = true, true, port
+	options.NoSigs, options.NoLog, options.Port = true, true, b.port
+	if b.change != nil {
+		b.change(options)
+	}
 	if b.server, err = server.NewServer(options); err != nil {
 		b.Fatal(err)
 	}
@@ -70,11 +77,27 @@ func (b *broker) start(port int) {
 	if !b.server.ReadyForConnections(10 * time.Second) {
 		b.Fatal("nats-server does not start")
 	}
+	address, ok := b.server.Addr().(*net.TCPAddr)
+	if !ok {
+		b.Fatal("no address")
+	}
+	b.port = address.Port
 }
 
 func (b *broker) stop() {
 	b.server.Shutdown()
 	b.server.WaitForShutdown()
+}
+
+// restart stops the server, has something done, starts it again and waits for
+// the connection.
+func (b *broker) restart(between func()) {
+	b.Helper()
+	before := b.nc.Stats().Reconnects // IsConnected may still be true of the old connection.
+	b.stop()
+	between()
+	b.start()
+	eventually(b.T, "a new connection", func() bool { return b.nc.Stats().Reconnects > before && b.nc.IsConnected() })
 }
 
 func (b *broker) provision() {
@@ -280,14 +303,7 @@ func TestTheLoopOutlivesTheServer(t *testing.T) {
 	b.run(sink, nil)
 	b.publish(key(1).Subject(), `{"status":"compliant"}`)
 	b.settled(sink)
-	address, ok := b.server.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatal("no address")
-	}
-	before := b.nc.Stats().Reconnects // IsConnected may still be true of the old connection.
-	b.stop()
-	b.start(address.Port)
-	eventually(t, "a new connection", func() bool { return b.nc.Stats().Reconnects > before && b.nc.IsConnected() })
+	b.restart(func() {})
 	b.publish(key(1).Subject(), `{"status":"error"}`)
 	b.settled(sink)
 	if record, _ := sink.Get(t.Context(), key(1)); record.Status() != compliance.StatusError {
