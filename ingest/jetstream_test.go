@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,30 +125,36 @@ func (b *broker) publish(subject, body string, headers ...string) *jetstream.Pub
 // run runs a loop for each partition until the test ends.
 func (b *broker) run(sink ingest.Store, observer ingest.Observer) {
 	b.Helper()
+	b.runOn(b.js, sink, func(o *ingest.Options) { o.Observer = observer })
+}
+
+// runOn is run on another context and with other options. The loops end when the
+// test or stop ends them.
+func (b *broker) runOn(js jetstream.JetStream, sink ingest.Store, change func(*ingest.Options)) (stop func()) {
+	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error)
+	var loops sync.WaitGroup
 	for partition := range b.layout.Partitions {
-		source := ingest.NewJetStream(b.js, ingest.StreamName(b.layout, partition))
-		loop, err := ingest.NewLoop(source, sink, ingest.NewPublisher(b.js), ingest.Options{
-			Layout: b.layout, Partition: partition, LookEvery: 50 * time.Millisecond, Backoff: 10 * time.Millisecond, Observer: observer,
-		})
+		options := ingest.Options{Layout: b.layout, Partition: partition, LookEvery: 50 * time.Millisecond, Backoff: 10 * time.Millisecond}
+		if change != nil {
+			change(&options)
+		}
+		loop, err := ingest.NewLoop(ingest.NewJetStream(js, ingest.StreamName(b.layout, partition)), sink, ingest.NewPublisher(js), options)
 		if err != nil {
 			b.Fatal(err)
 		}
-		go func() {
-			err := loop.Run(ctx)
-			source.Close()
-			done <- err
-		}()
-	}
-	b.Cleanup(func() {
-		cancel()
-		for range b.layout.Partitions {
-			if err := <-done; err != nil {
+		loops.Go(func() {
+			if err := loop.Run(ctx); err != nil {
 				b.Error(err)
 			}
-		}
-	})
+		})
+	}
+	stop = func() {
+		cancel()
+		loops.Wait()
+	}
+	b.Cleanup(stop)
+	return stop
 }
 
 func (b *broker) settled(sink *store.Memory) {

@@ -152,8 +152,12 @@ func NewLoop(source Source, store Store, outlet Outlet, options Options) (*Loop,
 }
 
 // Run merges reports until the context ends, and then finishes the batch in
-// hand. It waits for servers that are away; its error is never that of one.
+// hand. It waits for servers that are away; its error is never that of one. A
+// source that has a method Close is closed at the end.
 func (l *Loop) Run(ctx context.Context) error {
+	if source, ok := l.source.(interface{ Close() }); ok {
+		defer source.Close()
+	}
 	for failures := 0; ctx.Err() == nil; {
 		if err := l.step(ctx); err == nil {
 			failures = 0
