@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -262,23 +263,38 @@ func TestPartitionsShareTheDevicesByTheMappingOfNATS(t *testing.T) {
 	b := startBroker(t, compliance.Layout{Partitions: 4, Buckets: 16})
 	sink := store.NewMemory(0)
 	b.run(sink, nil)
-	for n := range 200 {
+	const devices = 200
+	// first is the first device of each partition, size how many it has.
+	first, size := map[int]string{}, map[int]uint64{}
+	for n := range devices {
 		b.publish(key(n).Subject(), `{"status":"compliant"}`)
-	}
-	b.publish("compliance.status.only-a-policy", `{}`)
-	b.publish("compliance.p.1.p.device0", `{}`) // Device 0 is not of partition 1, or device 1 is not.
-	b.publish("compliance.p.1.p.device1", `{}`)
-	b.settled(sink)
-	records := 0
-	for n := range 200 {
-		record, _ := sink.Get(t.Context(), key(n))
-		if record.Exists() {
-			records++
+		of := b.layout.PartitionOf(key(n).Device)
+		size[of]++
+		if _, there := first[of]; !there {
+			first[of] = key(n).Device
 		}
 	}
+	b.publish("compliance.status.only-a-policy", `{}`)
+	b.publish("compliance.p.1.p."+first[1], `{}`)
+	b.publish("compliance.p.1.p."+first[2], `{}`)
+	b.publish("compliance.p.3.p."+first[0], `{}`)
+	b.settled(sink)
+	for n := range devices {
+		if record, _ := sink.Get(t.Context(), key(n)); record.Status() != compliance.StatusCompliant {
+			t.Errorf("device %d: %v", n, record.Status())
+		}
+	}
+	if record, _ := sink.Get(t.Context(), compliance.Key{Policy: "p", Device: first[1]}); !record.Exists() {
+		t.Error("a report in the right partition is not merged")
+	}
 	subjects, _ := b.letters()
-	if records != 200 || len(subjects) < 2 || !strings.HasPrefix(subjects[0], "compliance.dead.invalidSubject.COMPLIANCE_STATUS_0.") {
-		t.Errorf("%d records, dead letters %v", records, subjects)
+	want := []string{
+		fmt.Sprint("compliance.dead.invalidSubject.COMPLIANCE_STATUS_0.", size[0]+1),
+		fmt.Sprint("compliance.dead.invalidSubject.COMPLIANCE_STATUS_1.", size[1]+2),
+		fmt.Sprint("compliance.dead.invalidSubject.COMPLIANCE_STATUS_3.", size[3]+1),
+	}
+	if diff := cmp.Diff(want, subjects); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -301,6 +317,130 @@ func TestAStreamDeletedAndMadeAnewIsMerged(t *testing.T) {
 	record, _ := sink.Get(t.Context(), key(3))
 	if record.Status() != compliance.StatusError {
 		t.Error(record.Status())
+	}
+}
+
+// gaps returns the gaps of all buckets, each once.
+func (b *broker) gaps(sink *store.Memory) []string {
+	b.Helper()
+	var list []string
+	for partition := range b.layout.Partitions {
+		gaps, err := sink.Gaps(b.Context(), b.layout.BucketsOf(partition))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, gap := range slices.Concat(gaps...) {
+			list = append(list, fmt.Sprint(gap.First, "-", gap.Last))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// statuses returns the statuses of the first devices.
+func (b *broker) statuses(sink *store.Memory, devices int) []compliance.Status {
+	b.Helper()
+	var list []compliance.Status
+	for n := range devices {
+		record, err := sink.Get(b.Context(), key(n))
+		if err != nil {
+			b.Fatal(err)
+		}
+		list = append(list, record.Status())
+	}
+	return list
+}
+
+func TestAStreamThatWasRolledBackIsMergedAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// grown is how many reports come after the older copy, before anybody reads.
+		grown int
+	}{{"and is shorter than the floors", 0}, {"and has grown past the floors", 20}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+			sink := store.NewMemory(0)
+			seen := newObserver()
+			publish := func(from, to int, status string) {
+				for n := from; n < to; n++ {
+					b.publish(key(n).Subject(), fmt.Sprintf(`{"status":%q}`, status))
+				}
+			}
+			folder, older := filepath.Join(filepath.Dir(b.config), "jetstream"), filepath.Join(t.TempDir(), "jetstream")
+			publish(0, 10, "compliant")
+			b.restart(func() {
+				if err := os.CopyFS(older, os.DirFS(folder)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			stop := b.runOn(b.js, sink, nil)
+			publish(5, 15, "error")
+			b.settled(sink)
+			stop()
+			b.restart(func() {
+				if err := errors.Join(os.RemoveAll(folder), os.CopyFS(folder, os.DirFS(older))); err != nil {
+					t.Fatal(err)
+				}
+			})
+			publish(10, 10+c.grown, "conflict")
+			b.run(sink, seen)
+			eventually(t, "the rewind", func() bool { return seen.rewound(ingest.StreamRolledBack) > 0 })
+			publish(0, 1, "nonCompliant")
+			b.settled(sink)
+			// What the floors had is kept, and what is new is merged.
+			want := slices.Concat([]compliance.Status{compliance.StatusNonCompliant},
+				slices.Repeat([]compliance.Status{compliance.StatusCompliant}, 4), slices.Repeat([]compliance.Status{compliance.StatusError}, 10))
+			for n := 10; n < 10+c.grown && n < 15; n++ {
+				want[n] = compliance.StatusConflict
+			}
+			if diff := cmp.Diff(want, b.statuses(sink, 15)); diff != "" {
+				t.Error(diff)
+			}
+			if n := seen.rewound(ingest.StreamRolledBack); n != 1 {
+				t.Errorf("one rollback was counted as %d", n)
+			}
+			if gaps := b.gaps(sink); gaps != nil {
+				t.Errorf("gaps: %v", gaps)
+			}
+		})
+	}
+}
+
+func TestReportsThatAgedOutWhileNobodyReadAreAGap(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	sink := store.NewMemory(0)
+	stop := b.runOn(b.js, sink, nil)
+	for n := range 10 {
+		b.publish(key(n).Subject(), `{"status":"compliant"}`)
+	}
+	b.settled(sink)
+	stop()
+	for n := range 10 {
+		b.publish(key(n).Subject(), `{"status":"error"}`)
+	}
+	keep := func(age time.Duration) {
+		t.Helper()
+		if err := ingest.Provision(t.Context(), b.js, ingest.Provisioning{Layout: b.layout, MaxAge: age}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep(200 * time.Millisecond)
+	eventually(t, "the end of the reports", func() bool {
+		info, err := b.source().Info(t.Context())
+		return err == nil && info.First == 21
+	})
+	keep(0)
+	for n := range 5 {
+		b.publish(key(n).Subject(), `{"status":"conflict"}`)
+	}
+	b.run(sink, nil)
+	b.settled(sink)
+	if diff := cmp.Diff([]string{"11-20"}, b.gaps(sink)); diff != "" {
+		t.Error(diff)
+	}
+	want := slices.Concat(slices.Repeat([]compliance.Status{compliance.StatusConflict}, 5), slices.Repeat([]compliance.Status{compliance.StatusCompliant}, 5))
+	if diff := cmp.Diff(want, b.statuses(sink, 10)); diff != "" {
+		t.Error(diff)
 	}
 }
 
