@@ -153,11 +153,13 @@ func TestCloseDoesNotWaitForAServerThatIsSilent(t *testing.T) {
 	m.setSilent(true)
 	// The reader makes its consumer anew, which takes it ten seconds.
 	eventually(t, "a new consumer", func() bool { return m.heard("$JS.API.CONSUMER.CREATE.") })
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
 	closed := make(chan struct{})
 	go func() { source.Close(); close(closed) }()
 	select {
 	case <-closed:
-	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
 		t.Error("Close waits for the server")
 		<-closed
 	}
