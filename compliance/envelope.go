@@ -14,7 +14,6 @@ const (
 	HeaderMsgID     = "Nats-Msg-Id"
 	HeaderEventTime = "ce-time"
 	HeaderStored    = "Compliance-Stored"
-	HeaderRetryOf   = "Compliance-Retry-Of"
 	HeaderReply     = "Compliance-Reply"
 )
 

@@ -102,9 +102,18 @@ func validToken(s string) bool {
 	return s != ""
 }
 
+// MaxReplyLength is the greatest length of a Compliance-Reply, in characters,
+// dots included. The token becomes part of a subject, and a server closes the
+// connection on which a line of more than 4,096 bytes comes.
+const MaxReplyLength = 128
+
 // validReply reports whether s is one to three subject tokens of
-// A-Z a-z 0-9 _ -, the form of the header Compliance-Reply.
+// A-Z a-z 0-9 _ -, of at most MaxReplyLength characters: the form of the header
+// Compliance-Reply.
 func validReply(s string) bool {
+	if len(s) > MaxReplyLength {
+		return false
+	}
 	n := 0
 	for token := range strings.SplitSeq(s, ".") {
 		if n++; n > 3 || !validToken(token) {

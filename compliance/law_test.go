@@ -287,6 +287,27 @@ func TestARedeliveredReportDoesNotSetATombstoneBack(t *testing.T) {
 	}
 }
 
+// In another order than that of the store times, the store time of a tombstone
+// can be that of an earlier report, and nothing else differs.
+func TestOnlyTheStoreTimeOfATombstoneDependsOnTheOrder(t *testing.T) {
+	removal := decode(t, envelope(`{"@removed":{}}`))
+	earlier := decode(t, envelope(`{}`))
+	earlier.Version.Time--
+	earlier.Stored = removal.Stored.Add(time.Hour)
+	var kept, removed compliance.Record
+	kept.Merge(&earlier)
+	kept.Merge(&removal)
+	removed.Merge(&removal)
+	removed.Merge(&earlier)
+	if kept.StoredMillis != removal.Stored.UnixMilli() || removed.StoredMillis != earlier.Stored.UnixMilli() {
+		t.Errorf("the store times are %d and %d", kept.StoredMillis, removed.StoredMillis)
+	}
+	kept.StoredMillis = removed.StoredMillis
+	if kept != removed {
+		t.Errorf("the order gives %+v and %+v", kept, removed)
+	}
+}
+
 func TestATombstoneExpires(t *testing.T) {
 	removal := decode(t, envelope(`{"@removed":{}}`))
 	var record compliance.Record

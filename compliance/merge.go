@@ -32,7 +32,11 @@ func (s PropertySet) With(p Property) PropertySet { return s | 1<<p }
 // greater than every other value. It follows that the record is a function of
 // the set of reports that were merged, whatever their order and number.
 //
-// A tombstone keeps the greatest store time of the reports merged into it.
+// A tombstone keeps the greatest store time of the reports merged into it, where
+// store times ascend in the order of merging, as they do within a stream. In
+// another order it can be that of an earlier one, as a record that exists keeps
+// none. No other field depends on the order, and this one decides nothing but
+// when the tombstone is taken away.
 //
 // Merge panics where the law needs a value that was not read from the sink; see
 // [Record.Ties].

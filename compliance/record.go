@@ -22,7 +22,9 @@ type Record struct {
 	Values   [NumProperties]Value
 	Versions [NumProperties]Version
 	// StoredMillis is, of a tombstone, the greatest store time of the reports
-	// merged into it, in Unix milliseconds; otherwise 0.
+	// merged into it, in Unix milliseconds; otherwise 0. It is the greatest only
+	// where store times ascend in the order of merging, as within a stream; it
+	// decides nothing but when the tombstone is taken away.
 	StoredMillis int64
 }
 

@@ -10,11 +10,13 @@
 //   - A floor that is not the expected one is told apart: ahead or level, and the
 //     loop adopts it; behind, absent or of another stream, and the loop goes back
 //     to it. A sink that lost its tail is healed by this and nothing else.
-//   - The stream is watched too: recreated or rolled back, every bucket is merged
-//     again; a gap is written to the sink in the transaction that lets the floor
-//     pass it. Nothing is skipped in silence.
+//   - The stream is watched too: recreated or rolled back, which it must look to be
+//     twice, every bucket is merged again; a gap is written to the sink in the
+//     transaction that lets the floor pass it. Nothing is skipped in silence.
 //   - A floor never passes a report whose dead letter is not acknowledged.
 //   - A server that is away is waited for. The stream is the buffer.
+//   - A loop that ends leaves every floor at the end of what it merged, if the sink
+//     lets it.
 //
 // # The way
 //

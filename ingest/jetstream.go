@@ -68,9 +68,15 @@ func sizeOf(e *compliance.Envelope) int {
 	return n
 }
 
+// resetAttempts is how often an ordered consumer tries to be made anew before its
+// reader reports the error, so that the loop decides what to do. Each attempt
+// waits ten seconds for a server that is silent.
+const resetAttempts = 1
+
 // reader is a goroutine that does nothing but read one ordered consumer into a
 // bounded channel. Next has no time limit there: with one, the timer that
-// notices a silent server never fires.
+// notices a silent server never fires. The same goroutine stops the consumer,
+// since stopping waits while the consumer is made anew.
 type reader struct {
 	messages jetstream.MessagesContext
 	channel  chan message
@@ -85,6 +91,7 @@ func (s *JetStream) Seek(ctx context.Context, sequence uint64) error {
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       sequence,
 		InactiveThreshold: inactive,
+		MaxResetAttempts:  resetAttempts,
 	})
 	if err != nil {
 		return s.explain(err)
@@ -108,18 +115,19 @@ func (s *JetStream) Seek(ctx context.Context, sequence uint64) error {
 	return nil
 }
 
-// Close stops reading. It does not wait for the reader.
+// Close stops reading. It does not wait for the reader. Seek begins anew.
 func (s *JetStream) Close() {
 	if s.reader != nil {
 		s.reader.stop()
-		s.reader.messages.Stop()
 	}
 	s.reader, s.peeked = nil, nil
 }
 
 func (r *reader) run(ctx context.Context) {
+	defer r.messages.Stop()
+	until := []jetstream.NextOpt{jetstream.NextContext(ctx)}
 	for {
-		m := r.read()
+		m := r.read(until)
 		if err := r.bytes.Acquire(ctx, int64(m.bytes)); err != nil {
 			return
 		}
@@ -134,8 +142,8 @@ func (r *reader) run(ctx context.Context) {
 	}
 }
 
-func (r *reader) read() message {
-	msg, err := r.messages.Next()
+func (r *reader) read(until []jetstream.NextOpt) message {
+	msg, err := r.messages.Next(until...)
 	if err != nil {
 		return message{err: fmt.Errorf("read reports: %w", err)}
 	}

@@ -2,12 +2,14 @@ package ingest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +27,10 @@ import (
 type broker struct {
 	*testing.T
 	server *server.Server
+	port   int
 	config string
+	// change is made to the server's options when it starts.
+	change func(*server.Options)
 	layout compliance.Layout
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -39,7 +44,8 @@ func startBroker(t *testing.T, layout compliance.Layout) *broker {
 	if err := os.WriteFile(b.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.start(-1)
+	b.port = server.RANDOM_PORT
+	b.start()
 	nc, err := nats.Connect(b.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -56,13 +62,16 @@ func startBroker(t *testing.T, layout compliance.Layout) *broker {
 	return b
 }
 
-func (b *broker) start(port int) {
+func (b *broker) start() {
 	b.Helper()
 	options, err := server.ProcessConfigFile(b.config)
 	if err != nil {
 		b.Fatal(err)
 	}
-	options.NoSigs, options.NoLog, options.Port = true, true, port
+	options.NoSigs, options.NoLog, options.Port = true, true, b.port
+	if b.change != nil {
+		b.change(options)
+	}
 	if b.server, err = server.NewServer(options); err != nil {
 		b.Fatal(err)
 	}
@@ -70,11 +79,27 @@ func (b *broker) start(port int) {
 	if !b.server.ReadyForConnections(10 * time.Second) {
 		b.Fatal("nats-server does not start")
 	}
+	address, ok := b.server.Addr().(*net.TCPAddr)
+	if !ok {
+		b.Fatal("no address")
+	}
+	b.port = address.Port
 }
 
 func (b *broker) stop() {
 	b.server.Shutdown()
 	b.server.WaitForShutdown()
+}
+
+// restart stops the server, has something done, starts it again and waits for
+// the connection.
+func (b *broker) restart(between func()) {
+	b.Helper()
+	before := b.nc.Stats().Reconnects // IsConnected may still be true of the old connection.
+	b.stop()
+	between()
+	b.start()
+	eventually(b.T, "a new connection", func() bool { return b.nc.Stats().Reconnects > before && b.nc.IsConnected() })
 }
 
 func (b *broker) provision() {
@@ -101,30 +126,36 @@ func (b *broker) publish(subject, body string, headers ...string) *jetstream.Pub
 // run runs a loop for each partition until the test ends.
 func (b *broker) run(sink ingest.Store, observer ingest.Observer) {
 	b.Helper()
+	b.runOn(b.js, sink, func(o *ingest.Options) { o.Observer = observer })
+}
+
+// runOn is run on another context and with other options. The loops end when the
+// test or stop ends them.
+func (b *broker) runOn(js jetstream.JetStream, sink ingest.Store, change func(*ingest.Options)) (stop func()) {
+	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error)
+	var loops sync.WaitGroup
 	for partition := range b.layout.Partitions {
-		source := ingest.NewJetStream(b.js, ingest.StreamName(b.layout, partition))
-		loop, err := ingest.NewLoop(source, sink, ingest.NewPublisher(b.js), ingest.Options{
-			Layout: b.layout, Partition: partition, LookEvery: 50 * time.Millisecond, Backoff: 10 * time.Millisecond, Observer: observer,
-		})
+		options := ingest.Options{Layout: b.layout, Partition: partition, LookEvery: 50 * time.Millisecond, Backoff: 10 * time.Millisecond}
+		if change != nil {
+			change(&options)
+		}
+		loop, err := ingest.NewLoop(ingest.NewJetStream(js, ingest.StreamName(b.layout, partition)), sink, ingest.NewPublisher(js), options)
 		if err != nil {
 			b.Fatal(err)
 		}
-		go func() {
-			err := loop.Run(ctx)
-			source.Close()
-			done <- err
-		}()
-	}
-	b.Cleanup(func() {
-		cancel()
-		for range b.layout.Partitions {
-			if err := <-done; err != nil {
+		loops.Go(func() {
+			if err := loop.Run(ctx); err != nil {
 				b.Error(err)
 			}
-		}
-	})
+		})
+	}
+	stop = func() {
+		cancel()
+		loops.Wait()
+	}
+	b.Cleanup(stop)
+	return stop
 }
 
 func (b *broker) settled(sink *store.Memory) {
@@ -232,23 +263,38 @@ func TestPartitionsShareTheDevicesByTheMappingOfNATS(t *testing.T) {
 	b := startBroker(t, compliance.Layout{Partitions: 4, Buckets: 16})
 	sink := store.NewMemory(0)
 	b.run(sink, nil)
-	for n := range 200 {
+	const devices = 200
+	// first is the first device of each partition, size how many it has.
+	first, size := map[int]string{}, map[int]uint64{}
+	for n := range devices {
 		b.publish(key(n).Subject(), `{"status":"compliant"}`)
-	}
-	b.publish("compliance.status.only-a-policy", `{}`)
-	b.publish("compliance.p.1.p.device0", `{}`) // Device 0 is not of partition 1, or device 1 is not.
-	b.publish("compliance.p.1.p.device1", `{}`)
-	b.settled(sink)
-	records := 0
-	for n := range 200 {
-		record, _ := sink.Get(t.Context(), key(n))
-		if record.Exists() {
-			records++
+		of := b.layout.PartitionOf(key(n).Device)
+		size[of]++
+		if _, there := first[of]; !there {
+			first[of] = key(n).Device
 		}
 	}
+	b.publish("compliance.status.only-a-policy", `{}`)
+	b.publish("compliance.p.1.p."+first[1], `{}`)
+	b.publish("compliance.p.1.p."+first[2], `{}`)
+	b.publish("compliance.p.3.p."+first[0], `{}`)
+	b.settled(sink)
+	for n := range devices {
+		if record, _ := sink.Get(t.Context(), key(n)); record.Status() != compliance.StatusCompliant {
+			t.Errorf("device %d: %v", n, record.Status())
+		}
+	}
+	if record, _ := sink.Get(t.Context(), compliance.Key{Policy: "p", Device: first[1]}); !record.Exists() {
+		t.Error("a report in the right partition is not merged")
+	}
 	subjects, _ := b.letters()
-	if records != 200 || len(subjects) < 2 || !strings.HasPrefix(subjects[0], "compliance.dead.invalidSubject.COMPLIANCE_STATUS_0.") {
-		t.Errorf("%d records, dead letters %v", records, subjects)
+	want := []string{
+		fmt.Sprint("compliance.dead.invalidSubject.COMPLIANCE_STATUS_0.", size[0]+1),
+		fmt.Sprint("compliance.dead.invalidSubject.COMPLIANCE_STATUS_1.", size[1]+2),
+		fmt.Sprint("compliance.dead.invalidSubject.COMPLIANCE_STATUS_3.", size[3]+1),
+	}
+	if diff := cmp.Diff(want, subjects); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -274,20 +320,137 @@ func TestAStreamDeletedAndMadeAnewIsMerged(t *testing.T) {
 	}
 }
 
+// gaps returns the gaps of all buckets, each once.
+func (b *broker) gaps(sink *store.Memory) []string {
+	b.Helper()
+	var list []string
+	for partition := range b.layout.Partitions {
+		gaps, err := sink.Gaps(b.Context(), b.layout.BucketsOf(partition))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, gap := range slices.Concat(gaps...) {
+			list = append(list, fmt.Sprint(gap.First, "-", gap.Last))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// statuses returns the statuses of the first devices.
+func (b *broker) statuses(sink *store.Memory, devices int) []compliance.Status {
+	b.Helper()
+	var list []compliance.Status
+	for n := range devices {
+		record, err := sink.Get(b.Context(), key(n))
+		if err != nil {
+			b.Fatal(err)
+		}
+		list = append(list, record.Status())
+	}
+	return list
+}
+
+func TestAStreamThatWasRolledBackIsMergedAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// grown is how many reports come after the older copy, before anybody reads.
+		grown int
+	}{{"and is shorter than the floors", 0}, {"and has grown past the floors", 20}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+			sink := store.NewMemory(0)
+			seen := newObserver()
+			publish := func(from, to int, status string) {
+				for n := from; n < to; n++ {
+					b.publish(key(n).Subject(), fmt.Sprintf(`{"status":%q}`, status))
+				}
+			}
+			folder, older := filepath.Join(filepath.Dir(b.config), "jetstream"), filepath.Join(t.TempDir(), "jetstream")
+			publish(0, 10, "compliant")
+			b.restart(func() {
+				if err := os.CopyFS(older, os.DirFS(folder)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			stop := b.runOn(b.js, sink, nil)
+			publish(5, 15, "error")
+			b.settled(sink)
+			stop()
+			b.restart(func() {
+				if err := errors.Join(os.RemoveAll(folder), os.CopyFS(folder, os.DirFS(older))); err != nil {
+					t.Fatal(err)
+				}
+			})
+			publish(10, 10+c.grown, "conflict")
+			b.run(sink, seen)
+			eventually(t, "the rewind", func() bool { return seen.rewound(ingest.StreamRolledBack) > 0 })
+			publish(0, 1, "nonCompliant")
+			b.settled(sink)
+			// What the floors had is kept, and what is new is merged.
+			want := slices.Concat([]compliance.Status{compliance.StatusNonCompliant},
+				slices.Repeat([]compliance.Status{compliance.StatusCompliant}, 4), slices.Repeat([]compliance.Status{compliance.StatusError}, 10))
+			for n := 10; n < 10+c.grown && n < 15; n++ {
+				want[n] = compliance.StatusConflict
+			}
+			if diff := cmp.Diff(want, b.statuses(sink, 15)); diff != "" {
+				t.Error(diff)
+			}
+			if n := seen.rewound(ingest.StreamRolledBack); n != 1 {
+				t.Errorf("one rollback was counted as %d", n)
+			}
+			if gaps := b.gaps(sink); gaps != nil {
+				t.Errorf("gaps: %v", gaps)
+			}
+		})
+	}
+}
+
+func TestReportsThatAgedOutWhileNobodyReadAreAGap(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	sink := store.NewMemory(0)
+	stop := b.runOn(b.js, sink, nil)
+	for n := range 10 {
+		b.publish(key(n).Subject(), `{"status":"compliant"}`)
+	}
+	b.settled(sink)
+	stop()
+	for n := range 10 {
+		b.publish(key(n).Subject(), `{"status":"error"}`)
+	}
+	keep := func(age time.Duration) {
+		t.Helper()
+		if err := ingest.Provision(t.Context(), b.js, ingest.Provisioning{Layout: b.layout, MaxAge: age}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep(200 * time.Millisecond)
+	eventually(t, "the end of the reports", func() bool {
+		info, err := b.source().Info(t.Context())
+		return err == nil && info.First == 21
+	})
+	keep(0)
+	for n := range 5 {
+		b.publish(key(n).Subject(), `{"status":"conflict"}`)
+	}
+	b.run(sink, nil)
+	b.settled(sink)
+	if diff := cmp.Diff([]string{"11-20"}, b.gaps(sink)); diff != "" {
+		t.Error(diff)
+	}
+	want := slices.Concat(slices.Repeat([]compliance.Status{compliance.StatusConflict}, 5), slices.Repeat([]compliance.Status{compliance.StatusCompliant}, 5))
+	if diff := cmp.Diff(want, b.statuses(sink, 10)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestTheLoopOutlivesTheServer(t *testing.T) {
 	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
 	sink := store.NewMemory(0)
 	b.run(sink, nil)
 	b.publish(key(1).Subject(), `{"status":"compliant"}`)
 	b.settled(sink)
-	address, ok := b.server.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatal("no address")
-	}
-	before := b.nc.Stats().Reconnects // IsConnected may still be true of the old connection.
-	b.stop()
-	b.start(address.Port)
-	eventually(t, "a new connection", func() bool { return b.nc.Stats().Reconnects > before && b.nc.IsConnected() })
+	b.restart(func() {})
 	b.publish(key(1).Subject(), `{"status":"error"}`)
 	b.settled(sink)
 	if record, _ := sink.Get(t.Context(), key(1)); record.Status() != compliance.StatusError {

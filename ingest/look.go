@@ -1,10 +1,12 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/complianced/complianced/compliance"
@@ -19,11 +21,7 @@ func (l *Loop) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	info, err := l.source.Info(ctx)
-	if err != nil {
-		return err
-	}
-	cause, err := l.broken(ctx, info, floors)
+	info, cause, err := l.inspect(ctx, floors)
 	if err != nil {
 		return err
 	}
@@ -32,8 +30,17 @@ func (l *Loop) look(ctx context.Context) error {
 			slog.Int("partition", l.options.Partition), slog.String("stream", info.Stream), slog.String("cause", string(cause)))
 		l.options.Observer.ObserveRewind(string(cause))
 	}
+	recreated := l.stream.Stream != "" && !l.stream.Created.Equal(info.Created)
+	if recreated {
+		l.buried, l.replied = 0, position{}
+	}
+	if recreated || cause != "" {
+		// Whatever the floors say, and if there are none: what was read is of
+		// another stream.
+		l.lost, l.done = true, position{}
+	}
 	l.stream = info
-	back, err := l.settle(ctx, floors, cause != "")
+	back, err := l.settle(ctx, floors, cause != "", recreated)
 	if back {
 		// What was merged up to done is not merged in every bucket any more.
 		l.lost, l.done = true, l.lowest()
@@ -56,10 +63,38 @@ func (l *Loop) look(ctx context.Context) error {
 	return nil
 }
 
+// inspect returns what the stream says of itself, and the cause where it was
+// rolled back. That is so only if it looks so twice: a server that has just
+// become the stream's leader can lag behind.
+func (l *Loop) inspect(ctx context.Context, floors []compliance.Floor) (StreamInfo, Cause, error) {
+	info, cause, err := l.inspectOnce(ctx, floors)
+	if err != nil || cause == "" {
+		return info, "", err
+	}
+	sleep(ctx, againAfter*l.options.Backoff)
+	if err := ctx.Err(); err != nil {
+		return StreamInfo{}, "", err
+	}
+	return l.inspectOnce(ctx, floors)
+}
+
+// againAfter is the wait before the second time, in Backoffs: by default it is a
+// heartbeat.
+const againAfter = 10
+
+func (l *Loop) inspectOnce(ctx context.Context, floors []compliance.Floor) (StreamInfo, Cause, error) {
+	info, err := l.source.Info(ctx)
+	if err != nil {
+		return StreamInfo{}, "", err
+	}
+	cause, err := l.broken(ctx, info, floors)
+	return info, cause, err
+}
+
 // settle takes over the floors that are there, each for what it is. It reports
 // whether one went back.
-func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken bool) (back bool, err error) {
-	causes := map[Cause]bool{}
+func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken, recreated bool) (back bool, err error) {
+	causes := map[Cause]bool{StreamRecreated: recreated}
 	for i, have := range floors {
 		cause, again, err := l.judge(i, have, broken)
 		if err == nil && again {
@@ -107,6 +142,8 @@ func (l *Loop) judge(i int, have compliance.Floor, broken bool) (cause Cause, ag
 		return "", false, nil
 	case have.Sequence < want.Sequence:
 		return StoreBehind, false, nil
+	case l.wrote(have):
+		return "", false, nil // It happened in spite of an error.
 	}
 	// Ahead or level: what this loop has done since holds on top of it.
 	return OwnerChanged, false, nil
@@ -135,26 +172,38 @@ func isOf(floor compliance.Floor, info StreamInfo) bool {
 // have led to its own floors. Floors of a stream that was deleted and made anew
 // are those of another.
 func (l *Loop) broken(ctx context.Context, info StreamInfo, floors []compliance.Floor) (Cause, error) {
-	highest := compliance.Floor{}
+	var own []compliance.Floor
 	for _, floor := range floors {
-		if isOf(floor, info) && floor.Sequence > highest.Sequence {
-			highest = floor
+		if isOf(floor, info) {
+			own = append(own, floor)
 		}
 	}
-	if highest.Sequence > info.Last {
-		return StreamRolledBack, nil
-	}
-	if highest.Sequence < info.First || highest.Stored.IsZero() {
+	slices.SortFunc(own, func(a, b compliance.Floor) int {
+		return cmp.Or(cmp.Compare(b.Sequence, a.Sequence), b.Stored.Compare(a.Stored))
+	})
+	own = slices.CompactFunc(own, func(a, b compliance.Floor) bool { return a.Sequence == b.Sequence })
+	for _, floor := range own {
+		switch {
+		case floor.Sequence > info.Last:
+			return StreamRolledBack, nil
+		case floor.Sequence < info.First:
+			return "", nil
+		case floor.Stored.IsZero():
+			continue
+		}
+		// What was rolled back and grew again has another message at the highest
+		// floor; lower floors are right if that one is. Where the message was
+		// removed, the next lower floor decides.
+		stored, err := l.source.StoredAt(ctx, floor.Sequence)
+		switch {
+		case err != nil:
+			return "", err
+		case stored.IsZero():
+			continue
+		case !stored.Equal(floor.Stored):
+			return StreamRolledBack, nil
+		}
 		return "", nil
-	}
-	// What was rolled back and grew again has another message at the highest
-	// floor; lower floors are right if that one is.
-	stored, err := l.source.StoredAt(ctx, highest.Sequence)
-	if err != nil {
-		return "", err
-	}
-	if !stored.IsZero() && !stored.Equal(highest.Stored) {
-		return StreamRolledBack, nil
 	}
 	return "", nil
 }
@@ -176,18 +225,23 @@ func (l *Loop) mergeAgain(ctx context.Context, i int, have compliance.Floor) err
 }
 
 // passLost passes what the stream has lost at its beginning before it was
-// merged: a floor below it, or none at all.
+// merged: a floor below it, or none at all. What the reader has in hand is not
+// lost; where that ends, take finds it.
 func (l *Loop) passLost(ctx context.Context) error {
-	lowest := l.stream.First
+	first := l.stream.First
+	if !l.lost {
+		first = min(first, l.next)
+	}
+	lowest := first
 	for _, floor := range l.floors {
 		if !floor.Repair {
 			lowest = min(lowest, floor.Sequence+1)
 		}
 	}
-	if lowest >= l.stream.First {
+	if lowest >= first {
 		return nil
 	}
-	return l.passGap(ctx, lowest, l.stream.First-1)
+	return l.passGap(ctx, lowest, first-1)
 }
 
 // pass passes a gap in the middle of the stream, up to this sequence.

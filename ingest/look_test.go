@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -221,6 +222,23 @@ func TestAQuietBucketHasNoGapWhereAllIsMerged(t *testing.T) {
 		r.reaches(busy, 101)
 		r.wantNoGap()
 	})
+	t.Run("when the loop was stopped", func(t *testing.T) {
+		r := setup(t)
+		r.startWith(nil)
+		publish(r, 100)
+		r.reaches(busy, 100)
+		r.stop()
+		for b := range layout.Buckets {
+			if at := r.floorOf(compliance.Bucket(b)).Sequence; at != 100 {
+				t.Errorf("bucket %d is at %d", b, at)
+			}
+		}
+		publish(r, 1)
+		r.stream.ageOut(101)
+		r.startWith(nil)
+		r.reaches(busy, 101)
+		r.wantNoGap()
+	})
 	t.Run("when the loop was held up", func(t *testing.T) {
 		r := setup(t)
 		r.startWith(nil)
@@ -340,5 +358,178 @@ func TestEveryReportTheStreamLostUnmergedIsAGapOfItsBucket(t *testing.T) {
 		if len(of) != 1 || of[0].First != 1 || of[0].Last != 10 {
 			t.Errorf("bucket %d: %v", b, of)
 		}
+	}
+}
+
+// hand is a reader that has reports in hand, as one that reads ahead. The
+// stream may have lost them since.
+type hand struct {
+	*view
+	held ingest.Batch
+}
+
+func (h *hand) Next(ctx context.Context) (ingest.Batch, error) {
+	if len(h.held.Envelopes) == 0 {
+		var err error
+		if h.held, err = h.view.Next(ctx); err != nil {
+			return ingest.Batch{}, err
+		}
+	}
+	batch := h.held
+	n := min(10, len(batch.Envelopes))
+	batch.Envelopes, h.held.Envelopes = batch.Envelopes[:n], batch.Envelopes[n:]
+	return batch, nil
+}
+
+func (h *hand) Seek(ctx context.Context, sequence uint64) error {
+	h.held = ingest.Batch{}
+	return h.view.Seek(ctx, sequence)
+}
+
+func TestReportsInTheReadersHandAreMergedAlthoughTheStreamLostThem(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// grown is how many reports come after the fifty in hand, before the
+		// stream loses all before first.
+		grown int
+		first uint64
+		gaps  []string
+	}{
+		{"some of them", 0, 41, nil},
+		{"all of them and more", 30, 71, []string{"51-70"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := setup(t)
+			r.publish(0, 50, "compliant")
+			inHand := r.messages()
+			r.tap.watch(once(hasReports, func() error {
+				r.publish(50, 50+c.grown, "error")
+				r.stream.ageOut(c.first)
+				return nil
+			}))
+			// It looks before each batch.
+			r.runWith(&hand{view: r.view}, r.tap, func(o *ingest.Options) { o.LookEvery = time.Nanosecond })
+			r.settled()
+			kept := r.messages()
+			for n := uint64(1); n <= 50; n++ {
+				delete(kept, n)
+			}
+			r.same(inHand, kept)
+			if diff := cmp.Diff(c.gaps, r.gaps()); diff != "" {
+				t.Errorf("gaps (-want +have):\n%s", diff)
+			}
+		})
+	}
+}
+
+// laggard is a view of a stream whose leader lags behind in some answers.
+type laggard struct {
+	*view
+	mu      sync.Mutex
+	last    uint64
+	lagging int
+	answers int
+}
+
+func (s *laggard) lag(last uint64, answers int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last, s.lagging = last, answers
+}
+
+func (s *laggard) Info(ctx context.Context) (ingest.StreamInfo, error) {
+	info, err := s.view.Info(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers++
+	if s.lagging > 0 {
+		s.lagging--
+		info.Last = s.last
+	}
+	return info, err
+}
+
+// has tells whether the stream was asked so often.
+func (s *laggard) has(answers int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lagging == 0 && s.answers >= answers
+}
+
+func TestOneAnswerThatLagsBehindIsNoRollback(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 100, "compliant")
+	source := &laggard{view: r.view}
+	r.runWith(source, r.tap, func(o *ingest.Options) { o.LookEvery = time.Millisecond })
+	r.settled()
+	n := r.tap.count()
+	source.lag(60, 1)
+	source.mu.Lock()
+	answers := source.answers
+	source.mu.Unlock()
+	eventually(t, "some more looks", func() bool { return source.has(answers + 10) })
+	if txs := r.tap.since(n); txs != nil {
+		t.Errorf("%d transactions happened", len(txs))
+	}
+	if have := r.observer.rewound(ingest.StreamRolledBack); have != 0 {
+		t.Errorf("%d rewinds", have)
+	}
+	if n := r.stream.seekCount(); n != 1 {
+		t.Errorf("the reader went back: %d seeks", n)
+	}
+	// Twice in a row it is one, for all that the loop can know.
+	source.lag(60, 2)
+	eventually(t, "the rewind", func() bool { return r.observer.rewound(ingest.StreamRolledBack) == 1 })
+	r.settled()
+	r.same(r.messages())
+}
+
+func TestAStreamRecreatedWhileThereIsNoFloorIsReadFromItsBeginning(t *testing.T) {
+	r := setup(t)
+	r.publishBad(5)
+	r.startWith(nil)
+	eventually(t, "the dead letters", func() bool { return r.observer.read() == 5 })
+	if have := r.floorOf(1); !have.Absent() {
+		t.Fatalf("there is a floor: %+v", have)
+	}
+	r.stream.pause()
+	r.stream.recreateUnderReaders()
+	r.publish(0, 3, "error")
+	bad := r.stream.publish(key(1), `{"status":"String"}`)
+	r.publish(3, 20, "error")
+	r.view.reset()
+	r.stream.resume()
+	eventually(t, "the new reports", func() bool { return r.observer.read() == 5+21 })
+	r.stop()
+	r.settled()
+	r.same(r.messages())
+	r.wantNoGap()
+	if n := r.observer.rewound(ingest.StreamRecreated); n != 1 {
+		t.Errorf("want one rewind, have %d", n)
+	}
+	if n := len(r.outlet.codes()); n != 5 || r.outlet.codes()[bad] == "" || len(r.outlet.letters) != 6 {
+		t.Errorf("%d dead letters", len(r.outlet.letters))
+	}
+}
+
+func TestARollbackIsNoticedByALowerFloorWhereTheReportAtTheHighestIsRemoved(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 100, "compliant")
+	r.startWith(nil)
+	r.settled()
+	r.stop()
+	before := r.messages()
+	r.setFloor(1, r.foreignFloor(70)) // It lost its tail.
+	r.setFloor(2, r.foreignFloor(80))
+	r.stream.rollBack(60)
+	r.publish(0, 60, "error")
+	r.stream.remove(100)
+	r.stream.remove(80)
+	r.startWith(nil)
+	eventually(t, "the rewind", func() bool { return r.observer.rewound(ingest.StreamRolledBack) == 1 })
+	r.settled()
+	r.same(before, r.messages())
+	if diff := cmp.Diff([]string{"100-100", "80-80"}, r.gaps()); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,14 +28,15 @@ type Options struct {
 	// LookEvery is how often floors and stream are compared with what is expected.
 	// Defaults to one second.
 	LookEvery time.Duration
-	// StopWithin is how long the batch in hand may take once the loop is to stop.
-	// Defaults to 10 s.
+	// StopWithin is how long the batch in hand and the last floors may take once
+	// the loop is to stop. Defaults to 10 s.
 	StopWithin time.Duration
 	// Backoff is the wait after the first error in a row; it doubles up to 20
+	// times that. A stream that seems to be rolled back is looked at again after 10
 	// times that. Defaults to 100 ms.
 	Backoff time.Duration
 	// Now is the clock, which decides nothing but whether a result is still worth
-	// sending and what a latency is. Defaults to time.Now.
+	// sending, what a latency is, and when a gap was seen. Defaults to time.Now.
 	Now func() time.Time
 	// Logger gets alarms and errors. Defaults to none.
 	Logger *slog.Logger
@@ -152,8 +154,14 @@ func NewLoop(source Source, store Store, outlet Outlet, options Options) (*Loop,
 }
 
 // Run merges reports until the context ends, and then finishes the batch in
-// hand. It waits for servers that are away; its error is never that of one.
+// hand. It waits for servers that are away; its error is never that of one. A
+// source that has a method Close is closed at the end.
 func (l *Loop) Run(ctx context.Context) error {
+	if source, ok := l.source.(interface{ Close() }); ok {
+		defer source.Close()
+	}
+	work, cancel := l.finishing(ctx)
+	defer cancel()
 	for failures := 0; ctx.Err() == nil; {
 		if err := l.step(ctx); err == nil {
 			failures = 0
@@ -161,6 +169,12 @@ func (l *Loop) Run(ctx context.Context) error {
 			failures++
 			l.holdUp(ctx, err, failures)
 		}
+	}
+	// The floors of buckets without traffic too: what the stream loses while
+	// nobody reads it is no gap where it is merged.
+	if err := l.moveUp(work); err != nil {
+		l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "some floors stay behind what is merged",
+			slog.Int("partition", l.options.Partition), slog.Any("error", err))
 	}
 	return nil
 }
@@ -286,4 +300,9 @@ func (l *Loop) floor(at position) compliance.Floor {
 		Layout:   l.options.Layout,
 		Write:    l.writer + "-" + strconv.FormatUint(l.writes, 36),
 	}
+}
+
+// wrote tells whether a transaction of this loop left the floor.
+func (l *Loop) wrote(floor compliance.Floor) bool {
+	return strings.HasPrefix(floor.Write, l.writer+"-")
 }

@@ -295,8 +295,10 @@ func TestTwoLoopsOnOnePartitionDoNotHarmEachOther(t *testing.T) {
 	r.publish(0, 200, "compliant")
 	r.settled()
 	r.run(&view{stream: r.stream}, r.store)
-	r.publish(0, 200, "error")
-	eventually(t, "a takeover", func() bool { return r.observer.rewound(ingest.OwnerChanged) > 0 })
+	eventually(t, "a takeover", func() bool {
+		r.publish(0, 50, "error")
+		return r.observer.rewound(ingest.OwnerChanged) > 0
+	})
 	r.settled()
 	r.same(r.messages())
 }

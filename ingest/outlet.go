@@ -43,7 +43,11 @@ type Publisher struct {
 	js jetstream.JetStream
 }
 
-// NewPublisher returns an outlet.
+// NewPublisher returns an outlet. The context needs
+// [jetstream.WithPublishAsyncTimeout], of ten seconds for example: without it a
+// dead letter whose acknowledgement is lost counts as under way until the
+// connection breaks, and once 4,000 are, every further one is refused with
+// [jetstream.ErrTooManyStalledMsgs].
 func NewPublisher(js jetstream.JetStream) *Publisher { return &Publisher{js: js} }
 
 const (
@@ -69,15 +73,17 @@ func (p *Publisher) Bury(ctx context.Context, letters []DeadLetter) (fresh []Dea
 func (p *Publisher) buryAtOnce(ctx context.Context, letters []DeadLetter) (fresh []DeadLetter, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, buryWithin, errNoPubAck)
 	defer cancel()
-	futures := make([]jetstream.PubAckFuture, len(letters))
-	for i, letter := range letters {
-		if futures[i], err = p.js.PublishMsgAsync(letter.message(), jetstream.WithRetryAttempts(0)); err != nil {
-			return nil, err
+	receipts := make([]receipt, 0, len(letters))
+	for _, letter := range letters {
+		r := p.send(letter.message())
+		receipts = append(receipts, r)
+		if r.err != nil && !refusedForGood(r.err) {
+			break // The letters after it would fare no better.
 		}
 	}
 	var errs []error
-	for i, future := range futures {
-		err := wait(ctx, future)
+	for i, r := range receipts {
+		err := r.wait(ctx)
 		if refusedForGood(err) {
 			err = p.buryBare(ctx, letters[i])
 		}
@@ -91,22 +97,37 @@ func (p *Publisher) buryAtOnce(ctx context.Context, letters []DeadLetter) (fresh
 	return fresh, errors.Join(errs...)
 }
 
+// receipt is of a letter that was sent, or was not.
+type receipt struct {
+	future jetstream.PubAckFuture
+	err    error
+}
+
+func (p *Publisher) send(m *nats.Msg) receipt {
+	future, err := p.js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
+	return receipt{future, err}
+}
+
 // errNoPubAck says that the server does not acknowledge.
 var errNoPubAck = errors.New("no acknowledgement came; does the stream have a leader?")
 
-func wait(ctx context.Context, future jetstream.PubAckFuture) error {
+// wait returns nil when the letter is kept.
+func (r receipt) wait(ctx context.Context) error {
+	if r.err != nil {
+		return r.err
+	}
 	select {
-	case <-future.Ok():
+	case <-r.future.Ok():
 		return nil
-	case err := <-future.Err():
+	case err := <-r.future.Err():
 		return err
 	case <-ctx.Done():
 	}
 	// What came before the end counts, whatever select saw first.
 	select {
-	case <-future.Ok():
+	case <-r.future.Ok():
 		return nil
-	case err := <-future.Err():
+	case err := <-r.future.Err():
 		return err
 	default:
 		return context.Cause(ctx)
@@ -118,11 +139,7 @@ func wait(ctx context.Context, future jetstream.PubAckFuture) error {
 func (p *Publisher) buryBare(ctx context.Context, letter DeadLetter) error {
 	m := letter.bare()
 	m.Header.Set(headerDropped, strconv.Itoa(len(letter.Envelope.Header)))
-	future, err := p.js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
-	if err != nil {
-		return err
-	}
-	return wait(ctx, future)
+	return p.send(m).wait(ctx)
 }
 
 // alreadyThere tells the refusal of a second dead letter of the same report.
@@ -137,8 +154,12 @@ const (
 	errCodeHeaderExceedsMaximum  = 10097
 )
 
-// refusedForGood tells a refusal of a message as it is.
+// refusedForGood tells a refusal of a message as it is: by the server, or by the
+// client, which knows how large a message the server takes.
 func refusedForGood(err error) bool {
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return true
+	}
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && (api.ErrorCode == errCodeMessageExceedsMaximum || api.ErrorCode == errCodeHeaderExceedsMaximum)
 }
@@ -195,8 +216,15 @@ func (d DeadLetter) bare() *nats.Msg {
 	return m
 }
 
+// errNotConnected says that results were not sent: the client would keep them
+// until the server is back, when nobody waits for them any more.
+var errNotConnected = errors.New("there is no connection to nats")
+
 // Reply has the contract of [Outlet].
 func (p *Publisher) Reply(_ context.Context, replies []Reply) error {
+	if !p.js.Conn().IsConnected() {
+		return errNotConnected
+	}
 	var errs []error
 	for _, reply := range replies {
 		text, err := reply.Result.JSON()

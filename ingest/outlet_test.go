@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -70,6 +71,29 @@ func (b *broker) goesOn() nats.Header {
 		b.Fatalf("want one dead letter, have %v", subjects)
 	}
 	return ownHeaders(letter)
+}
+
+func TestAReplyThatNoSubjectCanHoldDoesNotStopTheWorker(t *testing.T) {
+	b := startBroker(t, single)
+	sink := store.NewMemory(0)
+	b.run(sink, nil)
+	results, err := b.nc.SubscribeSync("compliance.result.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.publish("compliance.status.p.d", `{"status":"error"}`, "Compliance-Reply", strings.Repeat("x", 5000))
+	b.settled(sink) // The server has the result, if there is one, before the next report.
+	b.publish("compliance.status.p.d", `{"status":"compliant"}`, "Compliance-Reply", strings.Repeat("x", compliance.MaxReplyLength))
+	if m, err := results.NextMsg(10 * time.Second); err != nil || m.Subject != compliance.ResultSubject("d", strings.Repeat("x", compliance.MaxReplyLength)) {
+		t.Errorf("%v, %v", m, err)
+	}
+	b.settled(sink)
+	if record, _ := sink.Get(t.Context(), compliance.Key{Policy: "p", Device: "d"}); record.Status() != compliance.StatusCompliant {
+		t.Error(record.Status())
+	}
+	if b.nc.IsClosed() || b.nc.Stats().Reconnects > 0 {
+		t.Errorf("the server closed the connection: %v", b.nc.LastError())
+	}
 }
 
 func TestADeadLetterKeepsAsManyHeadersAsTheServerTakes(t *testing.T) {
@@ -145,6 +169,8 @@ func TestBuryDoesNotWaitForAServerThatDoesNotAcknowledge(t *testing.T) {
 type fakeJetStream struct {
 	jetstream.JetStream
 	answer func(*nats.Msg) error
+	// refuse is what the client says, before anything is sent.
+	refuse func(*nats.Msg) error
 
 	mu       sync.Mutex
 	messages []*nats.Msg
@@ -157,6 +183,11 @@ func (s *fakeJetStream) PublishMsgAsync(m *nats.Msg, _ ...jetstream.PublishOpt) 
 	s.mu.Lock()
 	s.messages = append(s.messages, m)
 	s.mu.Unlock()
+	if s.refuse != nil {
+		if err := s.refuse(m); err != nil {
+			return nil, err
+		}
+	}
 	f := fakeFuture{ok: make(chan *jetstream.PubAck, 1), err: make(chan error, 1), m: m}
 	switch err := s.answer(m); {
 	case err == nil:
@@ -223,33 +254,142 @@ func TestALetterThatTheServerRefusesForGoodIsKeptBare(t *testing.T) {
 	}
 }
 
+func TestALetterThatTheServerDoesNotTakeAtAllIsKeptBare(t *testing.T) {
+	b := startBroker(t, single)
+	b.publish("compliance.status.p.d", `{"userName":1,"x":"`+strings.Repeat("x", 12<<10)+`"}`, "ce-a", "1")
+	// From now on its server takes less than the report has, as after a move to
+	// another one.
+	b.change = func(o *server.Options) { o.MaxPayload = 8 << 10 }
+	b.restart(func() {})
+	headers := b.goesOn()
+	_, letter := b.letters()
+	if headers.Get("Compliance-Dropped-Headers") != "1" || len(letter.Data) != 0 || headers.Get("Compliance-Code") != "typeMismatch" {
+		t.Errorf("%d bytes, %v", len(letter.Data), headers)
+	}
+}
+
 func TestOnlyARefusalForGoodMakesALetterBare(t *testing.T) {
+	refusedBy := func(code jetstream.ErrorCode) error { return &jetstream.APIError{ErrorCode: code} }
 	for _, c := range []struct {
-		name  string
-		code  jetstream.ErrorCode
-		bare  bool
-		fresh int
-		fails bool
+		name string
+		// server is what the server answers, client what the client says at once.
+		server, client error
+		bare           bool
+		fresh          int
+		fails          bool
 	}{
-		{"the message is too large", 10054, true, 1, false},
-		{"its headers are too large", 10097, true, 1, false},
-		{"it is already there", jetstream.JSErrCodeStreamWrongLastSequence, false, 0, false},
-		{"the stream is full", 10077, false, 0, true},
+		{"the message is too large", refusedBy(10054), nil, true, 1, false},
+		{"its headers are too large", refusedBy(10097), nil, true, 1, false},
+		{"the client knows that it is too large", nil, nats.ErrMaxPayload, true, 1, false},
+		{"it is already there", refusedBy(jetstream.JSErrCodeStreamWrongLastSequence), nil, false, 0, false},
+		{"the stream is full", refusedBy(10077), nil, false, 0, true},
+		{"the client is closed", nil, nats.ErrConnectionClosed, false, 0, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			js := &fakeJetStream{}
-			js.answer = func(m *nats.Msg) error {
-				if len(m.Data) == 0 {
-					return nil
+			whole := func(err error) func(*nats.Msg) error {
+				return func(m *nats.Msg) error {
+					if len(m.Data) == 0 {
+						return nil
+					}
+					return err
 				}
-				return &jetstream.APIError{ErrorCode: c.code}
 			}
+			js := &fakeJetStream{answer: whole(c.server), refuse: whole(c.client)}
 			letter := letterOf(t, compliance.Envelope{Header: map[string][]string{"ce-a": {"1"}}})
 			fresh, err := ingest.NewPublisher(js).Bury(t.Context(), []ingest.DeadLetter{letter})
 			if bare := len(js.messages) == 2; bare != c.bare || len(fresh) != c.fresh || (err != nil) != c.fails {
 				t.Errorf("%d messages, %d fresh, %v", len(js.messages), len(fresh), err)
 			}
 		})
+	}
+}
+
+func TestLettersThatWereSentBeforeOneThatCannotBeAreFresh(t *testing.T) {
+	var letters []ingest.DeadLetter
+	for n := range 5 {
+		letters = append(letters, letterOf(t, compliance.Envelope{Sequence: uint64(n + 1)}))
+	}
+	of := func(m *nats.Msg) string { return m.Header.Get("Compliance-Sequence") }
+	js := &fakeJetStream{
+		answer: func(m *nats.Msg) error {
+			switch of(m) {
+			case "2":
+				return &jetstream.APIError{ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence}
+			case "3":
+				return &jetstream.APIError{ErrorCode: 10077}
+			}
+			return nil
+		},
+		refuse: func(m *nats.Msg) error {
+			if of(m) == "4" {
+				return nats.ErrReconnectBufExceeded
+			}
+			return nil
+		},
+	}
+	fresh, err := ingest.NewPublisher(js).Bury(t.Context(), letters)
+	if len(fresh) != 1 || fresh[0].Envelope.Sequence != 1 {
+		t.Errorf("fresh: %v", fresh)
+	}
+	if api, ok := errors.AsType[*jetstream.APIError](err); !errors.Is(err, nats.ErrReconnectBufExceeded) || !ok || api.ErrorCode != 10077 {
+		t.Error(err)
+	}
+	if len(js.messages) != 4 {
+		t.Errorf("%d letters were sent", len(js.messages))
+	}
+}
+
+func TestDeadLettersAreKeptAgainAfterManyLostAcknowledgements(t *testing.T) {
+	b := startBroker(t, single)
+	// Somebody hears the dead letters, and it is not the stream.
+	if _, err := b.nc.SubscribeSync("compliance.dead.>"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.js.DeleteStream(t.Context(), ingest.DeadStream); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(20*time.Millisecond), jetstream.WithPublishAsyncMaxPending(4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outlet := ingest.NewPublisher(js)
+	letters := []ingest.DeadLetter{letterOf(t, compliance.Envelope{}), letterOf(t, compliance.Envelope{Sequence: 2})}
+	for range 10 {
+		if fresh, err := outlet.Bury(t.Context(), letters); !errors.Is(err, jetstream.ErrAsyncPublishTimeout) || fresh != nil {
+			t.Fatalf("%v, %d fresh", err, len(fresh))
+		}
+	}
+	b.provision()
+	eventually(t, "both letters", func() bool {
+		fresh, err := outlet.Bury(t.Context(), letters)
+		return err == nil && len(fresh) == 0 // Not fresh the second time.
+	})
+	if subjects, _ := b.letters(); len(subjects) != 2 {
+		t.Errorf("%v", subjects)
+	}
+}
+
+func TestNoResultIsKeptForAServerThatIsAway(t *testing.T) {
+	b := startBroker(t, single)
+	results, err := b.nc.SubscribeSync("compliance.result.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outlet := ingest.NewPublisher(b.js)
+	reply := func(token string) error {
+		return outlet.Reply(t.Context(), []ingest.Reply{{Device: "d", Token: token, Result: compliance.Result{Outcome: compliance.Applied}}})
+	}
+	b.restart(func() {
+		eventually(t, "the end of the connection", func() bool { return !b.nc.IsConnected() })
+		if err := reply("early"); err == nil || !strings.Contains(err.Error(), "no connection") {
+			t.Error(err)
+		}
+	})
+	if err := reply("late"); err != nil {
+		t.Error(err)
+	}
+	if m, err := results.NextMsg(10 * time.Second); err != nil || m.Subject != "compliance.result.d.late" {
+		t.Errorf("%v, %v", m, err)
 	}
 }
 

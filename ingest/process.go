@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,18 +191,23 @@ func (l *Loop) reply(ctx context.Context, replies []Reply) {
 }
 
 // applyAll runs transactions of different buckets, several at once. Done is
-// called, at any time and from any goroutine, for each that happened.
+// called, at any time and from any goroutine, for each that happened. Another
+// loop's floors count as one change of owner.
 func (l *Loop) applyAll(ctx context.Context, txs []transaction, done func(int, []*compliance.Report, []compliance.Effect)) error {
 	var group errgroup.Group
 	group.SetLimit(l.options.Concurrency)
 	errs := make([]error, len(txs))
+	foreign := make([]bool, len(txs))
 	for i := range txs {
 		group.Go(func() error {
-			errs[i] = l.apply(ctx, txs[i], done)
+			foreign[i], errs[i] = l.apply(ctx, txs[i], done)
 			return nil
 		})
 	}
 	_ = group.Wait()
+	if slices.Contains(foreign, true) {
+		l.options.Observer.ObserveRewind(string(OwnerChanged))
+	}
 	for i, err := range errs {
 		l.noteCorrupt(ctx, txs[i].Bucket, err)
 	}
@@ -219,28 +225,29 @@ func (l *Loop) noteCorrupt(ctx context.Context, b compliance.Bucket, err error) 
 }
 
 // apply runs one transaction. A floor that is ahead or level, of the same
-// stream, is another loop's: it is adopted, and what it covers is dropped.
-func (l *Loop) apply(ctx context.Context, tx transaction, done func(int, []*compliance.Report, []compliance.Effect)) error {
+// stream, is another loop's: it is adopted, and what it covers is dropped. It can
+// also be this loop's, of a transaction that happened in spite of an error.
+func (l *Loop) apply(ctx context.Context, tx transaction, done func(int, []*compliance.Report, []compliance.Effect)) (foreign bool, err error) {
 	for {
 		effects, err := l.store.Apply(ctx, tx.Transaction)
 		if err == nil {
 			l.floors[tx.index] = tx.To
 			done(tx.index, tx.Reports, effects)
-			return nil
+			return foreign, nil
 		}
-		foreign, ok := errors.AsType[*compliance.FloorError](err)
-		if !ok || foreign.Have.Absent() || !foreign.Have.SameStream(tx.To) || foreign.Have.Sequence < tx.From.Sequence {
-			return err
+		other, ok := errors.AsType[*compliance.FloorError](err)
+		if !ok || other.Have.Absent() || !other.Have.SameStream(tx.To) || other.Have.Sequence < tx.From.Sequence {
+			return foreign, err
 		}
-		l.options.Observer.ObserveRewind(string(OwnerChanged))
-		l.floors[tx.index], tx.From = foreign.Have, foreign.Have
+		foreign = foreign || !l.wrote(other.Have)
+		l.floors[tx.index], tx.From = other.Have, other.Have
 		covered := 0
-		for covered < len(tx.Reports) && tx.Reports[covered].Sequence <= foreign.Have.Sequence {
+		for covered < len(tx.Reports) && tx.Reports[covered].Sequence <= other.Have.Sequence {
 			covered++
 		}
 		tx.Reports = tx.Reports[covered:]
-		if foreign.Have.Sequence >= tx.To.Sequence {
-			return nil
+		if other.Have.Sequence >= tx.To.Sequence {
+			return foreign, nil
 		}
 	}
 }

@@ -343,6 +343,41 @@ func TestATransactionThatHappenedInSpiteOfItsErrorIsNotRepeated(t *testing.T) {
 			t.Errorf("report %d was merged %d times", n, times)
 		}
 	}
+	if n := r.observer.rewound(ingest.OwnerChanged); n > 0 {
+		t.Errorf("the loop took itself for another owner %d times", n)
+	}
+}
+
+func TestAnotherOwnerOfManyBucketsIsCountedOnce(t *testing.T) {
+	for name, at := range map[string]func(*rig, func() error){
+		"while a batch is merged": func(r *rig, takeOver func() error) { r.tap.watch(once(hasReports, takeOver)) },
+		"when the loop looks": func(r *rig, takeOver func() error) {
+			_ = takeOver()
+			r.view.reset()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := setup(t)
+			r.publish(0, 50, "compliant")
+			r.startWith(func(o *ingest.Options) { o.Concurrency = 1 })
+			r.settled()
+			r.stream.pause()
+			at(r, func() error {
+				for b := range layout.Buckets {
+					r.setFloor(compliance.Bucket(b), r.foreignFloor(50))
+				}
+				return nil
+			})
+			r.publish(0, 50, "error")
+			r.stream.resume()
+			eventually(t, "the batch", func() bool { return r.observer.read() == 100 })
+			r.stop()
+			r.same(r.messages())
+			if n := r.observer.rewound(ingest.OwnerChanged); n != 1 {
+				t.Errorf("one change of owner was counted as %d", n)
+			}
+		})
+	}
 }
 
 // publishBad publishes rejected reports whose results are asked for.

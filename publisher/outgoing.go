@@ -39,7 +39,8 @@ type Outgoing struct {
 	// Header are further headers, traceparent or Compliance-Stored for example.
 	// They are sent as they are, but must not hold, in any spelling, a header
 	// that the publisher sets: ce-id and ce-time, unless left out by the two
-	// fields above, and in PublishAndWait Compliance-Reply.
+	// fields above, and in PublishAndWait Compliance-Reply. A Compliance-Reply of
+	// more than 128 characters counts as none.
 	Header map[string][]string
 }
 
