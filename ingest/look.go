@@ -52,6 +52,9 @@ func (l *Loop) look(ctx context.Context) error {
 	if err := l.moveUp(ctx); err != nil {
 		return err
 	}
+	if l.idle && l.stream.First > l.next {
+		l.lost = true // No report will come that tells of the loss.
+	}
 	if err := l.passLost(ctx); err != nil {
 		return err
 	}

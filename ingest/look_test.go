@@ -533,3 +533,18 @@ func TestARollbackIsNoticedByALowerFloorWhereTheReportAtTheHighestIsRemoved(t *t
 		t.Error(diff)
 	}
 }
+
+func TestWhatTheStreamLostUnderAReaderIsAGapAlsoWhereNothingFollows(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 100, "compliant")
+	r.start()
+	r.settled()
+	r.stream.pause()
+	r.publish(100, 110, "error")
+	r.stream.ageOut(111)
+	r.stream.resume()
+	eventually(t, "the gap", func() bool { return cmp.Equal(r.gaps(), []string{"101-110"}) })
+	r.publish(110, 120, "compliant")
+	r.settled()
+	r.stop()
+}

@@ -105,7 +105,9 @@ type Loop struct {
 	// instance is the consumer whose continuity was looked at.
 	instance string
 	// lost says that the reader does not stand where the floors are.
-	lost   bool
+	lost bool
+	// idle says that the reader had nothing in hand before this look.
+	idle   bool
 	looked time.Time
 
 	writer string
@@ -211,7 +213,7 @@ func (l *Loop) step(ctx context.Context) error {
 		}
 	}
 	batch, err := l.wait(ctx)
-	if err != nil || len(batch.Envelopes) == 0 {
+	if l.idle = err == nil && len(batch.Envelopes) == 0; l.idle || err != nil {
 		return err
 	}
 	if batch.Instance != l.instance {
