@@ -89,6 +89,20 @@ func (r *Record) Ties(report *Report) bool {
 	return false
 }
 
+// NeedsValues reports whether merging the report, or the facts of what comes of it,
+// needs values that may not have been read: where it ties, or where it makes the record
+// nonCompliant without saying until when that is excused.
+func (r *Record) NeedsValues(report *Report) bool { return r.Ties(report) || r.needsGrace(report) }
+
+func (r *Record) needsGrace(report *Report) bool {
+	if r.Values[GracePeriodExpiration].Kind != Unread || r.UnreadGrace != GraceUnknown ||
+		report.Values[StatusProperty] != TextValue(StatusNonCompliant.stored()) ||
+		report.Version.Compare(r.Versions[StatusProperty]) < 0 {
+		return false
+	}
+	return report.Values[GracePeriodExpiration].Kind == Unset || report.Version.Compare(r.Versions[GracePeriodExpiration]) < 0
+}
+
 func (r *Record) tie(p Property, value Value) int {
 	if r.Values[p].Kind == Unread {
 		panic("compliance: Merge needs the value of " + p.String() + ", which was not read")

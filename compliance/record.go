@@ -26,6 +26,9 @@ type Record struct {
 	// where store times ascend in the order of merging, as within a stream; it
 	// decides nothing but when the tombstone is taken away.
 	StoredMillis int64
+	// UnreadGrace is what is known of the end of a grace period whose value was not
+	// read, as in [Facts]; [GraceUnknown] where that is nothing.
+	UnreadGrace int64
 }
 
 // Empty reports whether no report was merged: there is neither record nor

@@ -51,6 +51,27 @@ func (s Status) String() string {
 	return statusNames[s]
 }
 
+// Severity ranks the members from the best to the worst, from 0: notAssigned, unknown,
+// notApplicable, compliant, remediated, nonCompliant, conflict, error. The status of a
+// device is the worst of its records.
+func (s Status) Severity() int {
+	return [NumStatuses]int{
+		StatusNotAssigned: 0, StatusUnknown: 1, StatusNotApplicable: 2, StatusCompliant: 3,
+		StatusRemediated: 4, StatusNonCompliant: 5, StatusConflict: 6, StatusError: 7,
+	}[s]
+}
+
+// NeedsAttention reports whether somebody should look after a record with this status:
+// unknown, nonCompliant, conflict and error.
+func (s Status) NeedsAttention() bool {
+	switch s {
+	case StatusUnknown, StatusNonCompliant, StatusConflict, StatusError:
+		return true
+	case StatusNotApplicable, StatusCompliant, StatusRemediated, StatusNotAssigned:
+	}
+	return false
+}
+
 // stored returns the stored bytes of the status: its number.
 func (s Status) stored() string { return "01234567"[s : s+1] }
 

@@ -16,16 +16,18 @@ import (
 const maxExpired = 1000
 
 // Apply is the transaction of a bucket, the only way in which a bucket is
-// written. Three round trips, a fourth where the head of a record is not enough:
-// where a report ties with it, it has too many versions, it is new, or a tombstone
-// expires.
+// written. Three to five round trips:
 //
 //	WATCH  floor
-//	read   floor, of each record what the law needs, counts of its policies, expired tombstones
-//	EXEC   records and counts that changed, tombs, gaps, floor
+//	read   floor, of each record its head, expired tombstones
+//	read   where heads are not enough, the whole records: a report ties with one, its
+//	       grace period decides, it has too many versions, it is new, a tombstone expires
+//	read   what follows from the records that changed, where it changes with them
+//	EXEC   records that changed, what follows from them, gaps, floor
 //
-// Keys read: cs:{hh}:|floor, |counts, |tombs, the records of the reports, and the
-// expired tombstones. Keys written: the same and cs:{hh}:|gaps; the floor always.
+// Keys read: cs:{hh}:|floor, |tombs, the records of the reports, the expired
+// tombstones, and of what follows (see derived) those that change. Keys written: the
+// same and cs:{hh}:|gaps; the floor always.
 //
 // Outcomes:
 //   - nil: the transaction happened, once. The effects are those of the reports, in
@@ -79,8 +81,10 @@ type application struct {
 	chain []int32
 	// args holds the arguments of the commands of one attempt.
 	args []any
-	// found is what a recount found.
-	found recounted
+	// changes are what becomes of all that follows from the records; found is what a
+	// recount found, which then takes its place.
+	changes *changes
+	found   *recounted
 }
 
 // borrow returns an application with the memory of an earlier one.
@@ -103,7 +107,7 @@ func (r *Redis) giveBack(a *application) {
 	clear(a.entries)
 	clear(a.byKey)
 	clear(a.args[:cap(a.args)])
-	a.tx, a.effects, a.found = compliance.Transaction{}, nil, recounted{}
+	a.tx, a.effects, a.changes, a.found = compliance.Transaction{}, nil, nil, nil
 	r.idle.Put(a)
 }
 
@@ -113,27 +117,33 @@ func (a *application) attempt(ctx context.Context) error {
 		return err
 	}
 	return master.Watch(ctx, func(tx *redis.Tx) error {
-		counts, happened, err := a.prepare(ctx, tx)
+		happened, err := a.prepare(ctx, tx)
 		if err != nil || happened {
 			return a.confirm(ctx, tx, err)
 		}
-		return a.write(ctx, tx, counts)
+		return a.write(ctx, tx)
 	}, a.keys.floor)
 }
 
-// prepare reads, merges and counts.
-func (a *application) prepare(ctx context.Context, tx *redis.Tx) (counts, bool, error) {
-	counts, happened, err := a.read(ctx, tx)
-	if err != nil || happened {
-		return counts, happened, err
+// prepare reads, merges and finds out what follows.
+func (a *application) prepare(ctx context.Context, tx *redis.Tx) (happened bool, err error) {
+	if happened, err = a.read(ctx, tx); err != nil || happened {
+		return happened, err
 	}
 	a.merge()
 	if a.tx.Recount {
-		if counts, err = a.recount(ctx, tx); err != nil {
-			return counts, false, err
-		}
+		return false, a.recount(ctx, tx)
 	}
-	return counts, false, a.count(counts)
+	a.changes = newChanges(&a.keys)
+	for i := range a.entries {
+		e := &a.entries[i]
+		a.changes.move(e.key, e.old.Facts(), e.new.Facts())
+	}
+	corrupt, err := a.changes.read(ctx, tx)
+	if corrupt != "" {
+		err = &compliance.CorruptError{Bucket: a.tx.Bucket, What: corrupt}
+	}
+	return false, err
 }
 
 // confirm tells a corrupt key from one that another writer changed between two of
@@ -152,9 +162,9 @@ func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) erro
 	return err
 }
 
-// read fetches the floor and all that the law and the counts need. It reports
-// true where an earlier attempt's EXEC, whose answer was lost, has happened.
-func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, error) {
+// read fetches the floor and all that the law needs. It reports true where an earlier
+// attempt's EXEC, whose answer was lost, has happened.
+func (a *application) read(ctx context.Context, tx *redis.Tx) (happened bool, err error) {
 	a.group()
 	pipe := tx.Pipeline()
 	floor := pipe.Get(ctx, a.keys.floor)
@@ -162,52 +172,42 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (counts, bool, err
 	for i := range a.entries {
 		a.ask(ctx, pipe, &a.entries[i])
 	}
-	table := a.countFields()
-	var countsCmd *redis.SliceCmd
-	if len(table.fields) > 0 {
-		countsCmd = pipe.HMGet(ctx, a.keys.counts, table.fields...)
-	}
 	var expired *redis.StringSliceCmd
 	if keep := a.store.options.Tombstones; keep > 0 && !a.tx.To.Stored.IsZero() && !a.tx.Recount {
 		until := strconv.FormatInt(a.tx.To.Stored.Add(-keep).UnixMilli(), 10)
-		expired = pipe.ZRangeByScore(ctx, a.keys.tombs, &redis.ZRangeBy{Min: "-inf", Max: until, Count: maxExpired})
+		expired = pipe.ZRangeByScore(ctx, a.keys.tombstones, &redis.ZRangeBy{Min: "-inf", Max: until, Count: maxExpired})
 	}
 	probes := a.probe(ctx, pipe)
 	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
 
 	have, err := readFloor(floor)
 	if err != nil {
-		return table, false, err
+		return false, err
 	}
 	switch {
 	case have.Equal(a.tx.To):
-		return table, true, nil
+		return true, nil
 	case !have.Equal(a.tx.From):
-		return table, false, &compliance.FloorError{Bucket: a.tx.Bucket, Want: a.tx.From, Have: have}
+		return false, &compliance.FloorError{Bucket: a.tx.Bucket, Want: a.tx.From, Have: have}
 	}
 	for i := range a.entries {
 		e := &a.entries[i]
 		if err := a.load(e); err != nil {
-			return table, false, err
+			return false, err
 		}
-		e.tied = a.ties(e) // Here, where the record is still in the processor's cache.
-	}
-	if countsCmd != nil {
-		if err := a.loadCounts(&table, countsCmd); err != nil {
-			return table, false, err
-		}
+		e.needsValues = a.needsValues(e) // Here, where the record is still in the processor's cache.
 	}
 	if expired != nil {
 		if err := a.loadExpired(expired); err != nil {
-			return table, false, err
+			return false, err
 		}
 	}
 	for what, probe := range probes {
 		if err := a.judge(probe.Err(), what); err != nil {
-			return table, false, err
+			return false, err
 		}
 	}
-	return table, false, a.readFully(ctx, tx)
+	return false, a.readFully(ctx, tx)
 }
 
 // probe reads the sizes of keys that the transaction may write and has no other
@@ -219,7 +219,7 @@ func (a *application) probe(ctx context.Context, pipe redis.Pipeliner) map[strin
 		return probes
 	}
 	if a.store.options.Tombstones == 0 {
-		probes["the index of tombstones"] = pipe.ZCard(ctx, a.keys.tombs)
+		probes["the index of tombstones"] = pipe.ZCard(ctx, a.keys.tombstones)
 	}
 	if len(a.tx.Gaps) > 0 && !a.tx.Accept {
 		probes["the gaps"] = pipe.HLen(ctx, a.keys.gaps)
@@ -308,7 +308,7 @@ func (a *application) loadExpired(reply *redis.StringSliceCmd) error {
 		return a.judge(err, "the index of tombstones")
 	}
 	for _, member := range members {
-		key, ok := parseTombMember(member)
+		key, ok := parseMember(member)
 		if !ok {
 			return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "the index of tombstones"}
 		}
@@ -327,7 +327,7 @@ func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 	var again []*entry
 	for i := range a.entries {
 		e := &a.entries[i]
-		if e.first != none && (e.full || e.oldHead != "" && !e.elsewhere && !e.tied) {
+		if e.first != none && (e.full || e.oldHead != "" && !e.elsewhere && !e.needsValues) {
 			continue
 		}
 		e.full = true
@@ -346,9 +346,9 @@ func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 	return nil
 }
 
-func (a *application) ties(e *entry) bool {
+func (a *application) needsValues(e *entry) bool {
 	for i := e.first; i != none; i = a.chain[i] {
-		if e.old.Ties(a.tx.Reports[i]) {
+		if e.old.NeedsValues(a.tx.Reports[i]) {
 			return true
 		}
 	}
@@ -373,15 +373,17 @@ func (a *application) merge() {
 }
 
 // write sends the transaction. Nothing in it can fail unless a key is corrupt.
-func (a *application) write(ctx context.Context, tx *redis.Tx, table counts) error {
+func (a *application) write(ctx context.Context, tx *redis.Tx) error {
 	pipe := tx.TxPipeline()
 	if a.tx.Recount {
-		a.writeRecounted(ctx, pipe)
+		a.found.write(ctx, pipe, &a.keys)
 	}
 	for i := range a.entries {
 		a.writeRecord(ctx, pipe, &a.entries[i])
 	}
-	table.write(ctx, pipe, a.keys.counts)
+	if a.changes != nil {
+		a.changes.write(ctx, pipe)
+	}
 	if a.tx.Accept {
 		pipe.Del(ctx, a.keys.gaps)
 	}
@@ -419,19 +421,19 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 	case e.first != none && e.old == e.new:
 	case e.new.Empty():
 		pipe.Del(ctx, e.name)
-		pipe.ZRem(ctx, a.keys.tombs, tombMember(e.key))
+		pipe.ZRem(ctx, a.keys.tombstones, member(e.key))
 	case e.new.Tombstone():
 		pipe.Del(ctx, e.name)
 		pipe.HSet(ctx, e.name, encode(&e.new))
-		pipe.ZAdd(ctx, a.keys.tombs, redis.Z{Score: float64(e.new.StoredMillis), Member: tombMember(e.key)})
+		pipe.ZAdd(ctx, a.keys.tombstones, redis.Z{Score: float64(e.new.StoredMillis), Member: member(e.key)})
 	case e.first == none:
-		pipe.ZRem(ctx, a.keys.tombs, tombMember(e.key)) // The index names a record that lives.
+		pipe.ZRem(ctx, a.keys.tombstones, member(e.key)) // The index names a record that lives.
 	case e.old.Exists():
 		a.update(ctx, pipe, e)
 	default:
 		if e.old.Tombstone() {
 			pipe.Del(ctx, e.name)
-			pipe.ZRem(ctx, a.keys.tombs, tombMember(e.key))
+			pipe.ZRem(ctx, a.keys.tombstones, member(e.key))
 		}
 		pipe.HSet(ctx, e.name, encode(&e.new))
 	}

@@ -41,8 +41,22 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 			return errors.Join(s.raw.HSet(ctx, record, "n", "x").Err(), s.raw.HDel(ctx, record, "v").Err())
 		}},
 		{name: "counts of another type", harm: replace("cs:{00}:|counts")},
-		{name: "a count that is no number", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "1.5").Err() }},
-		{name: "a count below one", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "0").Err() }},
+		{name: "a count that is no number", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|nonCompliant", "1.5").Err() }},
+		{name: "a count below one", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|nonCompliant", "0").Err() }},
+		{name: "counts of devices of another type", harm: replace("cs:{00}:|worst")},
+		{name: "a count of devices below one", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|worst", "nonCompliant", "0").Err() }},
+		{name: "a count of devices that is gone", harm: func() error { return s.raw.Del(ctx, "cs:{00}:|worst").Err() }},
+		{name: "counts by day of another type", harm: replace("cs:{00}:|days")},
+		{name: "a count of a day that is no number", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|days", "policy|2027-01-15", "x").Err() }},
+		{name: "roll-ups of another type", harm: replace("cs:{00}:|rollup")},
+		{name: "a roll-up that is none", harm: func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", device.Device, "9\x01p").Err() }},
+		{name: "an index of devices of another type", harm: replace("cs:{00}:|devices")},
+		{name: "an index of what needs attention of another type", harm: replace("cs:{00}:|attention")},
+		{name: "an index of grace periods of another type", harm: replace("cs:{00}:|grace")},
+		{name: "counts of grace periods of another type", harm: replace("cs:{00}:|gracedays")},
+		{name: "an end of a grace period that is not that of the value", harm: func() error {
+			return s.raw.HSet(ctx, record, "v", v0+"g000000000000").Err()
+		}},
 		{name: "an index of tombstones of another type", harm: replace("cs:{00}:|tombs")},
 		{name: "an index of tombstones that names none", harm: func() error {
 			return s.raw.ZAdd(ctx, "cs:{00}:|tombs", z(0, "no record")).Err()
@@ -61,7 +75,8 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 			}
 			r := s.open(t, store.Options{Tombstones: keepTombstones})
 			reports := []*compliance.Report{
-				report(t, 1, device, `{"status":"error"}`), report(t, 2, sibling, `{"@removed":{}}`), report(t, 3, device, `{"@removed":{}}`),
+				report(t, 1, device, `{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"2027-01-16T00:00Z"}`),
+				report(t, 2, sibling, `{"@removed":{}}`), report(t, 3, device, `{"@removed":{}}`),
 			}
 			gap := []compliance.Gap{{First: 1, Last: 1, Seen: began}}
 			if _, err := r.Apply(ctx, compliance.Transaction{To: floor(2, "a"), Reports: reports[:2], Gaps: gap}); err != nil {
@@ -123,16 +138,23 @@ func mend(t *testing.T, s *server, r *store.Redis, reports []*compliance.Report)
 	}
 }
 
-func TestARecountMakesTheCountsAndTheIndexOfTombstonesAnew(t *testing.T) {
+func TestARecountMakesAllThatFollowsFromTheRecordsAnew(t *testing.T) {
 	s := startServer(t)
 	r := s.open(t, store.Options{Tombstones: keepTombstones})
 	ctx := t.Context()
 	sibling := compliance.Key{Policy: "other", Device: device.Device}
 	apply(t, r, compliance.Floor{}, floor(2, "a"), report(t, 1, device, `{"status":"error"}`), report(t, 2, sibling, `{"@removed":{}}`))
-	want := s.dump(t)
 	err := errors.Join(
 		s.raw.HSet(ctx, "cs:{00}:|counts", "policy|error", "7", "gone|error", "1", "garbage", "x").Err(),
+		s.raw.HSet(ctx, "cs:{00}:|worst", "compliant", "1").Err(),
+		s.raw.HSet(ctx, "cs:{00}:|days", "policy|2027-01-15", "9", "x", "x").Err(),
+		s.raw.HSet(ctx, "cs:{00}:|gracedays", "policy|2027-01-15", "9").Err(),
+		s.raw.HSet(ctx, "cs:{00}:|rollup", device.Device, "x", "gone", "y").Err(),
 		s.raw.ZAdd(ctx, "cs:{00}:|tombs", z(1, "policy:"+device.Device), z(2, "policy:gone"), z(3, "garbage")).Err(),
+		s.raw.ZAdd(ctx, "cs:{00}:|grace", z(1, "garbage")).Err(),
+		s.raw.ZAdd(ctx, "cs:{00}:|devices", z(1, device.Device), z(0, "gone")).Err(),
+		s.raw.Del(ctx, "cs:{00}:|attention").Err(),
+		s.raw.Set(ctx, "cs:{00}:|attention", "x", 0).Err(),
 		s.raw.HSet(ctx, "cs:{00}:policy:corrupt", "v", "x").Err(),
 		s.raw.HSet(ctx, "cs:{00}:policy:without-version", "s", "1").Err(),
 		s.raw.Set(ctx, "cs:{00}:policy:string", "x", 0).Err(),
@@ -140,21 +162,20 @@ func TestARecountMakesTheCountsAndTheIndexOfTombstonesAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tx := compliance.Transaction{
-		From: floor(2, "a"), To: floor(3, "b"), Recount: true,
-		// One of the reports is for a record that cannot be read.
-		Reports: []*compliance.Report{report(t, 3, compliance.Key{Policy: "policy", Device: "string"}, `{"status":"conflict"}`)},
-	}
+	// One of the reports is for a record that cannot be read.
+	last := report(t, 3, compliance.Key{Policy: "policy", Device: "string"},
+		`{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"2027-01-16T00:00Z"}`)
+	tx := compliance.Transaction{From: floor(2, "a"), To: floor(3, "b"), Recount: true, Reports: []*compliance.Report{last}}
 	if _, err := r.Apply(ctx, tx); err != nil {
 		t.Fatal(err)
 	}
-	wantCounts(t, r, map[string][compliance.NumStatuses]int{"policy": {compliance.StatusError: 1, compliance.StatusConflict: 1}})
 	have := s.dump(t)
-	want["cs:{00}:policy:string"] = have["cs:{00}:policy:string"]
-	want["cs:{00}:|counts"] = map[string]string{"policy|error": "1", "policy|conflict": "1"}
-	want["cs:{00}:|floor"] = store.FormatFloor(tx.To)
-	if diff := cmp.Diff(want, have); diff != "" {
-		t.Errorf("after the recount (-want +redis):\n%s", diff)
+	if err := s.raw.FlushAll(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, r, compliance.Floor{}, tx.To, report(t, 1, device, `{"status":"error"}`), report(t, 2, sibling, `{"@removed":{}}`), last)
+	if diff := cmp.Diff(s.dump(t), have); diff != "" {
+		t.Errorf("after the recount (-never harmed +recounted):\n%s", diff)
 	}
 }
 

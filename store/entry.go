@@ -21,10 +21,10 @@ type entry struct {
 	full bool
 	// elsewhere says that the versions are not in the head.
 	elsewhere bool
-	// tied says that a report ties with the record, so that its values decide.
-	tied   bool
-	head   *redis.StringCmd
-	fields *redis.SliceCmd
+	// needsValues says that the head is not enough for what the reports do.
+	needsValues bool
+	head        *redis.StringCmd
+	fields      *redis.SliceCmd
 
 	old   compliance.Record
 	new   compliance.Record

@@ -15,11 +15,22 @@ import (
 const (
 	keyPrefix   = "cs:"
 	metaKey     = keyPrefix + "|meta"
-	countsName  = "|counts"
 	floorName   = "|floor"
 	gapsName    = "|gaps"
-	tombsName   = "|tombs"
 	selfTestKey = "|selftest:"
+)
+
+// The names of what follows from the records of a bucket; see derived.go.
+const (
+	countsName    = "|counts"
+	daysName      = "|days"
+	graceName     = "|grace"
+	graceDaysName = "|gracedays"
+	devicesName   = "|devices"
+	rollupName    = "|rollup"
+	worstName     = "|worst"
+	attentionName = "|attention"
+	tombsName     = "|tombs"
 )
 
 // tag returns what begins every key of a bucket: cs:{hh}: with the bucket in
@@ -31,11 +42,18 @@ func floorKey(b compliance.Bucket) string  { return tag(b) + floorName }
 func gapsKey(b compliance.Bucket) string   { return tag(b) + gapsName }
 
 // bucketKeys are the keys of a bucket.
-type bucketKeys struct{ tag, counts, floor, gaps, tombs string }
+type bucketKeys struct {
+	tag, floor, gaps                                                              string
+	counts, days, grace, graceDays, devices, rollup, worst, attention, tombstones string
+}
 
 func keysOf(b compliance.Bucket) bucketKeys {
 	tag := tag(b)
-	return bucketKeys{tag, tag + countsName, tag + floorName, tag + gapsName, tag + tombsName}
+	return bucketKeys{
+		tag: tag, floor: tag + floorName, gaps: tag + gapsName, counts: tag + countsName, days: tag + daysName,
+		grace: tag + graceName, graceDays: tag + graceDaysName, devices: tag + devicesName, rollup: tag + rollupName,
+		worst: tag + worstName, attention: tag + attentionName, tombstones: tag + tombsName,
+	}
 }
 
 func (b bucketKeys) record(k compliance.Key) string { return b.tag + k.Policy + ":" + k.Device }
@@ -47,13 +65,13 @@ func parseRecordKey(key string) (compliance.Key, bool) {
 	if len(key) < len("cs:{00}:") {
 		return compliance.Key{}, false
 	}
-	return parseTombMember(key[len("cs:{00}:"):])
+	return parseMember(key[len("cs:{00}:"):])
 }
 
-// tombMember names a record within its bucket.
-func tombMember(k compliance.Key) string { return k.Policy + ":" + k.Device }
+// member names a record within its bucket.
+func member(k compliance.Key) string { return k.Policy + ":" + k.Device }
 
-func parseTombMember(member string) (compliance.Key, bool) {
+func parseMember(member string) (compliance.Key, bool) {
 	policy, device, _ := strings.Cut(member, ":")
 	k := compliance.Key{Policy: policy, Device: device}
 	return k, k.Valid()
@@ -66,6 +84,37 @@ func parseCountField(field string) (string, compliance.Status, bool) {
 	policy, name, _ := strings.Cut(field, "|")
 	s, ok := compliance.ParseStatus(name)
 	return policy, s, ok && compliance.ValidID(policy)
+}
+
+// dayField names the number of records of a policy on a day.
+func dayField(policy string, d compliance.Day) string { return policy + "|" + d.String() }
+
+func parseDayField(field string) (string, compliance.Day, bool) {
+	policy, text, _ := strings.Cut(field, "|")
+	d, err := compliance.ParseDay(text)
+	return policy, d, err == nil && compliance.ValidID(policy)
+}
+
+// attentionMember names a record in the index of those that need attention: it lies
+// beside the others of its policy and status, in the order of the devices.
+func attentionMember(k compliance.Key, s compliance.Status) string {
+	return attentionRange(k.Policy, s) + k.Device
+}
+
+// attentionRange begins the members of a policy with a status.
+func attentionRange(policy string, s compliance.Status) string {
+	return policy + "|" + string('0'+byte(s)) + "|"
+}
+
+func parseAttentionMember(member string) (compliance.Key, compliance.Status, bool) {
+	policy, rest, _ := strings.Cut(member, "|")
+	number, device, _ := strings.Cut(rest, "|")
+	k := compliance.Key{Policy: policy, Device: device}
+	if len(number) != 1 || number[0] < '0' || number[0] >= '0'+compliance.NumStatuses {
+		return k, 0, false
+	}
+	s := compliance.Status(number[0] - '0')
+	return k, s, k.Valid() && s.NeedsAttention()
 }
 
 // gapField names a gap by its first and last sequence.

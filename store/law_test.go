@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -41,6 +42,20 @@ var short = []struct{ name, field string }{
 
 var statusNames = []string{"unknown", "notApplicable", "compliant", "remediated", "nonCompliant", "error", "conflict", "notAssigned"}
 
+// oneDay is a day in ticks.
+const oneDay = 864_000_000_000
+
+// graceTexts are ends of grace periods, and graceMillis what of them counts: neither
+// what ended ten minutes before any event, nor the years 1 and 9999.
+var (
+	graceTexts  = []string{"2026-01-01T00:00Z", "2027-01-16T00:00Z", "2027-01-17T12:00:00.0000001+12:00", "9999-12-31T23:59:59.9999999Z", "0001-01-01T00:00:00Z"}
+	graceMillis = []int64{0, 1800057600000, 1800144000001, 0, 0}
+	graceDays   = []string{"", "2027-01-16", "2027-01-17", "", ""}
+)
+
+// fromBestToWorst are the numbers of the statuses.
+const fromBestToWorst = "70123465"
+
 // history draws reports of few records, with few times and ids, so that versions
 // collide.
 func history(random *rand.Rand) []message {
@@ -49,7 +64,7 @@ func history(random *rand.Rand) []message {
 	for range 5 + random.IntN(40) {
 		m := message{
 			key: compliance.Key{Policy: fmt.Sprint("p", random.IntN(2)), Device: devices[random.IntN(3)]},
-			id:  fmt.Sprint("id", random.IntN(4)), at: int64(random.IntN(6)), body: map[string]any{},
+			id:  fmt.Sprint("id", random.IntN(4)), at: int64(random.IntN(3)) - oneDay*int64(random.IntN(2)), body: map[string]any{},
 		}
 		texts := []any{"", "a", "b", "ü\x00\n", nil}
 		for _, p := range short {
@@ -61,7 +76,9 @@ func history(random *rand.Rand) []message {
 				m.body[p.name] = random.IntN(3) - 1
 			case "status":
 				m.body[p.name] = statusNames[random.IntN(8)]
-			case "complianceGracePeriodExpirationDateTime", "lastReportedDateTime":
+			case "complianceGracePeriodExpirationDateTime":
+				m.body[p.name] = graceTexts[random.IntN(len(graceTexts))]
+			case "lastReportedDateTime":
 				m.body[p.name] = fmt.Sprintf("2026-01-0%dT00:00Z", 1+random.IntN(3))
 			default:
 				m.body[p.name] = texts[random.IntN(len(texts))]
@@ -129,8 +146,10 @@ func oracle(all []message) map[string]any {
 			record[p.name] = append(record[p.name], value{m.at, xxh3.HashString(m.id), rank})
 		}
 	}
-	dump, counts, tombs := map[string]any{}, map[string]string{}, map[string]float64{}
-	numbers := map[string]int{}
+	dump, tombs := map[string]any{}, map[string]float64{}
+	numbers := map[string]map[string]int{"counts": {}, "worst": {}, "days": {}, "gracedays": {}}
+	sets := map[string]map[string]float64{"grace": {}, "attention": {}, "devices": {}, "tombs": tombs}
+	policies := map[string]map[string]int{} // By device the numbers of the statuses.
 	for key, record := range records {
 		greatest := map[string]value{}
 		for name, values := range record {
@@ -182,6 +201,12 @@ func oracle(all []message) map[string]any {
 				marks += strconv.Itoa(1 + slices.Index(distinct, version(v)))
 			}
 		}
+		number, _ := strconv.Atoi(status) // One that was never set counts as unknown.
+		if grace := slices.Index(graceTexts, hash["g"]); status == "4" && grace >= 0 && graceMillis[grace] > 0 {
+			status = fmt.Sprintf("g%012x", graceMillis[grace])
+			sets["grace"][key.Policy+":"+key.Device] = float64(graceMillis[grace])
+			numbers["gracedays"][key.Policy+"|"+graceDays[grace]]++
+		}
 		hash["v"] += status
 		switch others := strings.Join(distinct, ""); {
 		case marks == "00000000":
@@ -191,17 +216,46 @@ func oracle(all []message) map[string]any {
 		default:
 			hash["v"] += marks + others
 		}
-		number, _ := strconv.Atoi(status) // One that was never set counts as unknown.
-		numbers[key.Policy+"|"+statusNames[number]]++
+		numbers["counts"][key.Policy+"|"+statusNames[number]]++
+		day := "2027-01-15"
+		if greatest["id"].at < -oneDay/3 { // It began at eight o'clock.
+			day = "2027-01-14"
+		}
+		numbers["days"][key.Policy+"|"+day]++
+		if slices.Contains([]int{0, 4, 5, 6}, number) {
+			sets["attention"][fmt.Sprintf("%s|%d|%s", key.Policy, number, key.Device)] = 0
+		}
+		sets["devices"][key.Device] = 0
+		if policies[key.Device] == nil {
+			policies[key.Device] = map[string]int{}
+		}
+		policies[key.Device][key.Policy] = number
 	}
-	for field, n := range numbers {
-		counts[field] = strconv.Itoa(n)
+	rollups := map[string]string{}
+	for device, of := range policies {
+		worst := 0
+		for _, policy := range slices.Sorted(maps.Keys(of)) {
+			rollups[device] += fmt.Sprintf("%d%c%s", of[policy], len(policy), policy)
+			worst = max(worst, strings.IndexByte(fromBestToWorst, '0'+byte(of[policy])))
+		}
+		numbers["worst"][statusNames[fromBestToWorst[worst]-'0']]++
 	}
-	if len(counts) > 0 {
-		dump["cs:{00}:|counts"] = counts
+	if len(rollups) > 0 {
+		dump["cs:{00}:|rollup"] = rollups
 	}
-	if len(tombs) > 0 {
-		dump["cs:{00}:|tombs"] = tombs
+	for name, of := range numbers {
+		hash := map[string]string{}
+		for field, n := range of {
+			hash[field] = strconv.Itoa(n)
+		}
+		if len(hash) > 0 {
+			dump["cs:{00}:|"+name] = hash
+		}
+	}
+	for name, of := range sets {
+		if len(of) > 0 {
+			dump["cs:{00}:|"+name] = of
+		}
 	}
 	return dump
 }

@@ -83,7 +83,7 @@ func (b *memoryBucket) expire(stored time.Time, keep time.Duration) {
 		}
 	}
 	slices.SortFunc(expired, func(x, y compliance.Key) int {
-		return cmp.Or(cmp.Compare(b.records[x].StoredMillis, b.records[y].StoredMillis), cmp.Compare(tombMember(x), tombMember(y)))
+		return cmp.Or(cmp.Compare(b.records[x].StoredMillis, b.records[y].StoredMillis), cmp.Compare(member(x), member(y)))
 	})
 	for _, key := range expired[:min(len(expired), maxExpired)] {
 		delete(b.records, key)
@@ -171,6 +171,46 @@ func (m *Memory) copyBuckets(buckets map[compliance.Bucket]*memoryBucket) map[co
 		twins[n] = twin
 	}
 	return twins
+}
+
+// Totals has the contract of [Redis.Totals].
+func (m *Memory) Totals(_ context.Context, now time.Time, validity int) (Totals, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	totals := newTotals()
+	for _, b := range m.buckets {
+		for _, of := range b.derive().rollups {
+			if worst, ok := of.worst(); ok {
+				totals.Devices[worst]++
+			}
+		}
+		for key, record := range b.records {
+			f := record.Facts()
+			if !f.Exists {
+				continue
+			}
+			p := totals.policy(key.Policy)
+			p.Statuses[f.Status]++
+			p.Days[f.Day]++
+			if f.InGrace(now) {
+				p.InGrace++
+			}
+			if f.Stale(now, validity) {
+				p.Stale++
+			}
+		}
+	}
+	return totals, nil
+}
+
+// derive returns all that follows from the records.
+func (b *memoryBucket) derive() *derived {
+	d := newDerived()
+	for key, record := range b.records {
+		d.add(key, record)
+	}
+	d.finish()
+	return d
 }
 
 // Dump returns every record and tombstone as Redis would have it: the hashes by key.

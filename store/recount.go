@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,35 +16,40 @@ const scanCount = 1000
 // recounted is what a recount found, to be put right in the transaction itself:
 // whoever breaks off before the EXEC has changed nothing.
 type recounted struct {
+	*derived
+
 	// unreadable are the keys of records that are none.
 	unreadable []string
-	tombstones []redis.Z
 	// noGaps says that the gaps have another type; wrongGaps are fields that are
 	// no gap.
 	noGaps    bool
 	wrongGaps []string
 }
 
-// recount reads every record of the bucket and returns the counts that follow. It
+// recount reads every record of the bucket and derives all that follows from them. It
 // stands inside the watched part of a transaction, so that nobody else has written
-// when its counts are.
-func (a *application) recount(ctx context.Context, tx *redis.Tx) (counts, error) {
-	c := counts{values: map[string]int64{}, changed: map[string]bool{}, anew: true}
-	a.found = recounted{}
+// when what it found is.
+func (a *application) recount(ctx context.Context, tx *redis.Tx) error {
+	a.found = &recounted{derived: newDerived()}
 	if err := a.recountGaps(ctx, tx); err != nil {
-		return c, fmt.Errorf("recount: %w", err)
+		return fmt.Errorf("recount: %w", err)
 	}
 	seen := map[string]bool{} // SCAN may name a key twice.
+	for i := range a.entries {
+		e := &a.entries[i]
+		a.found.add(e.key, &e.new)
+	}
 	for cursor := uint64(0); ; {
 		keys, next, err := tx.Scan(ctx, cursor, a.keys.tag+"*", scanCount).Result()
 		if err != nil {
-			return c, fmt.Errorf("recount: %w", err)
+			return fmt.Errorf("recount: %w", err)
 		}
-		if err := a.recountKeys(ctx, tx, keys, seen, c); err != nil {
-			return c, fmt.Errorf("recount: %w", err)
+		if err := a.recountKeys(ctx, tx, keys, seen); err != nil {
+			return fmt.Errorf("recount: %w", err)
 		}
 		if cursor = next; cursor == 0 {
-			return c, nil
+			a.found.finish()
+			return nil
 		}
 	}
 }
@@ -63,7 +69,7 @@ func (a *application) recountGaps(ctx context.Context, tx *redis.Tx) error {
 	return err
 }
 
-func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []string, seen map[string]bool, c counts) error {
+func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []string, seen map[string]bool) error {
 	pipe := tx.Pipeline()
 	type read struct {
 		key   compliance.Key
@@ -87,32 +93,77 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 		if err == nil {
 			record, err = decode(fields)
 		}
+		_, written := a.byKey[r.key]
 		switch {
 		case err != nil || record.Empty():
 			a.found.unreadable = append(a.found.unreadable, r.name)
-		case record.Tombstone():
-			a.found.tombstones = append(a.found.tombstones, redis.Z{Score: float64(record.StoredMillis), Member: tombMember(r.key)})
-		case record.Exists():
-			c.add(countField(r.key.Policy, record.Status()), 1)
+		case !written:
+			a.found.add(r.key, &record)
 		}
 	}
 	return nil
 }
 
-// writeRecounted puts right what the recount found. It stands before all else in
-// the transaction.
-func (a *application) writeRecounted(ctx context.Context, pipe redis.Pipeliner) {
-	if len(a.found.unreadable) > 0 {
-		pipe.Del(ctx, a.found.unreadable...)
+// perCommand is how many members or fields one command of a recount writes.
+const perCommand = 1000
+
+// write puts right what the recount found. It stands before all else in the
+// transaction.
+func (r *recounted) write(ctx context.Context, pipe redis.Pipeliner, k *bucketKeys) {
+	for names := range slices.Chunk(r.unreadable, perCommand) {
+		pipe.Del(ctx, names...)
 	}
-	pipe.Del(ctx, a.keys.tombs)
-	if len(a.found.tombstones) > 0 {
-		pipe.ZAdd(ctx, a.keys.tombs, a.found.tombstones...)
+	pipe.Del(ctx, k.counts, k.worst, k.days, k.graceDays, k.grace, k.attention, k.devices, k.rollup, k.tombstones)
+	if r.noGaps {
+		pipe.Del(ctx, k.gaps)
 	}
-	if a.found.noGaps {
-		pipe.Del(ctx, a.keys.gaps)
+	if len(r.wrongGaps) > 0 {
+		pipe.HDel(ctx, k.gaps, r.wrongGaps...)
 	}
-	if len(a.found.wrongGaps) > 0 {
-		pipe.HDel(ctx, a.keys.gaps, a.found.wrongGaps...)
+	r.writeHash(ctx, pipe, k.counts, numbers(r.counts, statusCounterField))
+	r.writeHash(ctx, pipe, k.worst, numbers(r.worst, worstField))
+	r.writeHash(ctx, pipe, k.days, numbers(r.days, dayCounterField))
+	r.writeHash(ctx, pipe, k.graceDays, numbers(r.graceDays, dayCounterField))
+	var rollups []any
+	var devices, attention []redis.Z
+	for device, policies := range r.rollups {
+		rollups = append(rollups, device, policies.encode())
+		devices = append(devices, redis.Z{Member: device})
+	}
+	r.writeHash(ctx, pipe, k.rollup, rollups)
+	for member := range r.attention {
+		attention = append(attention, redis.Z{Member: member})
+	}
+	r.writeSorted(ctx, pipe, k.devices, devices)
+	r.writeSorted(ctx, pipe, k.attention, attention)
+	r.writeSorted(ctx, pipe, k.grace, scores(r.grace))
+	r.writeSorted(ctx, pipe, k.tombstones, scores(r.tombstones))
+}
+
+func numbers(of map[counter]int64, field func(counter) string) []any {
+	var pairs []any
+	for c, n := range of {
+		pairs = append(pairs, field(c), n)
+	}
+	return pairs
+}
+
+func scores(of map[string]int64) []redis.Z {
+	var members []redis.Z
+	for name, score := range of {
+		members = append(members, redis.Z{Score: float64(score), Member: name})
+	}
+	return members
+}
+
+func (r *recounted) writeHash(ctx context.Context, pipe redis.Pipeliner, key string, pairs []any) {
+	for some := range slices.Chunk(pairs, 2*perCommand) {
+		pipe.HSet(ctx, key, some...)
+	}
+}
+
+func (r *recounted) writeSorted(ctx context.Context, pipe redis.Pipeliner, key string, members []redis.Z) {
+	for some := range slices.Chunk(members, perCommand) {
+		pipe.ZAdd(ctx, key, some...)
 	}
 }

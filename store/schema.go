@@ -20,8 +20,10 @@ const (
 	//
 	//	the newest version, which is that of id: event time in ticks and event id,
 	//	                    16 lower-case hex digits each
-	//	the status          its number; . where it reads as never set; or t of a
-	//	                    tombstone
+	//	the status          its number; . where it reads as never set; g where it
+	//	                    is nonCompliant with a grace period, of which the end
+	//	                    follows in 12 lower-case hex digits of Unix
+	//	                    milliseconds; or t of a tombstone
 	//
 	// Of a tombstone, the greatest store time in Unix milliseconds follows, and
 	// there is no other field. Of a record whose nine properties all have the
@@ -74,9 +76,10 @@ const (
 	statusAt      = versionLength
 	marksAt       = statusAt + 1
 	numOthers     = compliance.NumProperties - 1
-	othersAt      = marksAt + numOthers
 	maxInline     = 6
 	unsetMark     = '.'
+	graceMark     = 'g'
+	graceLength   = 12
 	tombstoneMark = 't'
 )
 
@@ -86,9 +89,11 @@ func appendVersion(b []byte, v compliance.Version) []byte {
 	return appendHex(appendHex(b, uint64(v.Time)), v.ID)
 }
 
-func appendHex(b []byte, v uint64) []byte {
+func appendHex(b []byte, v uint64) []byte { return appendDigits(b, v, 16) }
+
+func appendDigits(b []byte, v uint64, n int) []byte {
 	const digits = "0123456789abcdef"
-	for shift := 60; shift >= 0; shift -= 4 {
+	for shift := 4 * (n - 1); shift >= 0; shift -= 4 {
 		b = append(b, digits[v>>shift&15])
 	}
 	return b
@@ -129,7 +134,7 @@ func appendHead(b []byte, r *compliance.Record) (head []byte, versions string) {
 	if r.Tombstone() {
 		return strconv.AppendInt(append(b, tombstoneMark), r.StoredMillis, 10), ""
 	}
-	b = append(b, statusMark(r))
+	b = appendStatus(b, r)
 	var marks [numOthers]byte
 	var distinct [numOthers]compliance.Version
 	n, uniform := 0, true
@@ -168,11 +173,14 @@ func appendVersions(b []byte, versions []compliance.Version) []byte {
 	return b
 }
 
-func statusMark(r *compliance.Record) byte {
-	if status := r.Values[compliance.StatusProperty]; status.Kind == compliance.Text {
-		return status.Text[0]
+func appendStatus(b []byte, r *compliance.Record) []byte {
+	if ends := r.Facts().GraceEnds; ends != 0 {
+		return appendDigits(append(b, graceMark), uint64(ends), graceLength)
 	}
-	return unsetMark
+	if status := r.Values[compliance.StatusProperty]; status.Kind == compliance.Text {
+		return append(b, status.Text[0])
+	}
+	return append(b, unsetMark)
 }
 
 // decodeHead reads a head. The record's values other than the status are Unread,
@@ -186,7 +194,7 @@ func decodeHead(r *compliance.Record, head string) (elsewhere bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	mark := head[statusAt]
+	mark, rest := head[statusAt], head[marksAt:]
 	kind := compliance.Unread
 	if mark == tombstoneMark {
 		kind = compliance.Cleared
@@ -194,27 +202,56 @@ func decodeHead(r *compliance.Record, head string) (elsewhere bool, err error) {
 	for p := range r.Values {
 		r.Versions[p], r.Values[p].Kind = newest, kind
 	}
-	switch {
-	case mark == tombstoneMark:
-		if r.StoredMillis, err = strconv.ParseInt(head[marksAt:], 10, 64); err != nil {
+	if mark == tombstoneMark {
+		if r.StoredMillis, err = strconv.ParseInt(rest, 10, 64); err != nil {
 			return false, errRecord
 		}
 		return false, nil
-	case mark == unsetMark:
-		r.Values[compliance.StatusProperty] = compliance.Value{Kind: compliance.Cleared}
-	case '0' <= mark && mark < '0'+compliance.NumStatuses:
-		r.Values[compliance.StatusProperty] = compliance.TextValue(head[statusAt:marksAt])
-	default:
-		return false, errRecord
+	}
+	if rest, err = decodeStatus(r, mark, rest); err != nil {
+		return false, err
 	}
 	switch {
-	case len(head) == marksAt:
+	case rest == "":
 		return false, nil
-	case len(head) < othersAt || len(head) > othersAt+maxInline*versionLength:
+	case len(rest) < numOthers || len(rest) > numOthers+maxInline*versionLength:
 		return false, errRecord
 	}
-	return decodeMarks(r, head[marksAt:othersAt], head[othersAt:])
+	return decodeMarks(r, rest[:numOthers], rest[numOthers:])
 }
+
+// decodeStatus reads the status from its mark and, of a grace period, from what
+// follows. It returns the rest of the head.
+func decodeStatus(r *compliance.Record, mark byte, rest string) (string, error) {
+	r.UnreadGrace = compliance.GraceUnknown
+	status := &r.Values[compliance.StatusProperty]
+	switch {
+	case mark == unsetMark:
+		*status = compliance.Value{Kind: compliance.Cleared}
+	case mark == graceMark:
+		if len(rest) < graceLength {
+			return "", errRecord
+		}
+		ends, err := parseHex(rest[:graceLength])
+		if err != nil || ends == 0 {
+			return "", errRecord
+		}
+		*status = compliance.TextValue(nonCompliant)
+		r.UnreadGrace = int64(ends)
+		return rest[graceLength:], nil
+	case mark == nonCompliant[0]:
+		*status = compliance.TextValue(nonCompliant)
+		r.UnreadGrace = 0
+	case '0' <= mark && mark < '0'+compliance.NumStatuses:
+		*status = compliance.TextValue("01234567"[mark-'0' : mark-'0'+1])
+	default:
+		return "", errRecord
+	}
+	return rest, nil
+}
+
+// nonCompliant is the stored form of the status that has grace periods.
+var nonCompliant = strconv.Itoa(int(compliance.StatusNonCompliant))
 
 // decodeMarks gives each property after id its version. It reports true where the
 // versions are not there.
@@ -299,7 +336,7 @@ func decode(reply []any) (compliance.Record, error) {
 		return r, errRecord
 	}
 	if elsewhere {
-		if _, err := decodeMarks(&r, head[marksAt:othersAt], versions); err != nil {
+		if _, err := decodeMarks(&r, head[len(head)-numOthers:], versions); err != nil {
 			return r, err
 		}
 	}
@@ -307,6 +344,11 @@ func decode(reply []any) (compliance.Record, error) {
 		if r.Values[p].Kind == compliance.Unread {
 			r.Values[p] = parseValue(reply[2+i])
 		}
+	}
+	known := r.UnreadGrace
+	r.UnreadGrace = 0
+	if r.Status() == compliance.StatusNonCompliant && known != r.Facts().GraceEnds {
+		return r, errRecord // The head says another end than the value.
 	}
 	return r, nil
 }

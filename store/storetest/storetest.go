@@ -12,6 +12,7 @@ import (
 	diff "github.com/google/go-cmp/cmp"
 
 	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/store"
 )
 
 // Store is what a store must do. [Run] says how.
@@ -21,6 +22,7 @@ type Store interface {
 	Counts(ctx context.Context) (map[string][compliance.NumStatuses]int, error)
 	Floors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error)
 	Gaps(ctx context.Context, buckets []compliance.Bucket) ([][]compliance.Gap, error)
+	Totals(ctx context.Context, now time.Time, validity int) (store.Totals, error)
 }
 
 // Tombstones is how long the stores under test must keep a tombstone.
