@@ -11,8 +11,8 @@
 //
 // NATS: a report whose PubAck was sent survives every end of this process, SIGKILL included, because it was
 // handed to the kernel before. It is forced to disk within [NATSOptions].SyncInterval (one second), so a power
-// cut or a kernel crash can lose accepted reports of that last second. Where that is too much, SyncAlways
-// forces every report to disk before its PubAck.
+// cut or a kernel crash can lose accepted reports of that last second. Where that is too much, name a NATS of
+// several servers.
 //
 // Redis: the append-only file is forced to disk once a second. What a power cut takes from it is read from the
 // stream again, because a bucket's floor is lost together with its records.
