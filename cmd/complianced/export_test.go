@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/complianced/complianced/metrics"
@@ -15,6 +17,27 @@ var (
 	HoldsPassword   = holdsPassword
 	CheckAddresses  = checkAddresses
 )
+
+// PatientNATS returns the options of a connection that waits for its server.
+func PatientNATS() []nats.Option { return connection{log: slog.New(slog.DiscardHandler)}.options("") }
+
+// SplitListen takes an address to listen on apart.
+var SplitListen = splitListen
+
+// URLList is the list of Redis URLs in serve.json.
+type URLList = urlList
+
+// Addresses is what serve.json holds.
+type Addresses = addresses
+
+// EmptyDir locks a data folder, empties it and unlocks it.
+func EmptyDir(path string) error {
+	dir, err := lockDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.empty(), dir.close())
+}
 
 // SetFlag gives a flag a setting of YAML.
 var SetFlag = set

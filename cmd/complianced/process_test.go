@@ -75,6 +75,14 @@ type serving struct {
 
 func serve(t *testing.T, args ...string) *serving {
 	t.Helper()
+	s := prepare(t, args...)
+	s.start()
+	return s
+}
+
+// prepare makes a serve that is not started yet.
+func prepare(t *testing.T, args ...string) *serving {
+	t.Helper()
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(t.TempDir(), "serve.log"))
 	if err != nil {
@@ -92,11 +100,17 @@ func serve(t *testing.T, args ...string) *serving {
 		}
 		_ = log.Close()
 	})
-	s.start()
 	return s
 }
 
 func (s *serving) start() {
+	s.Helper()
+	s.launch()
+	s.answers("/readyz", http.StatusOK)
+}
+
+// launch starts the process, which need not become ready.
+func (s *serving) launch() {
 	s.Helper()
 	_ = os.Remove(filepath.Join(s.dir, "serve.json"))
 	s.cmd = exec.Command(binary, s.args...)
@@ -108,7 +122,12 @@ func (s *serving) start() {
 		text, err := os.ReadFile(filepath.Join(s.dir, "serve.json"))
 		return err == nil && json.Unmarshal(text, s) == nil
 	})
-	eventually(s.T, "/readyz", func() bool { status, _ := s.get("/readyz"); return status == http.StatusOK })
+}
+
+// answers waits until the path is answered with the status.
+func (s *serving) answers(path string, want int) {
+	s.Helper()
+	eventually(s.T, fmt.Sprintf("%s %d", path, want), func() bool { have, _ := s.get(path); return have == want })
 }
 
 // kill ends the process as a power cut does.
@@ -121,7 +140,7 @@ func (s *serving) kill() {
 // stop asks the process to end, which it must do in good order.
 func (s *serving) stop() {
 	s.Helper()
-	if s.cmd.ProcessState != nil {
+	if s.cmd == nil || s.cmd.ProcessState != nil {
 		return
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,8 +30,9 @@ func newProvision(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "provision",
 		Short: "Create or update the streams and the layout",
-		Long: `Creates the streams in NATS and the layout in Redis, or updates the streams to the given limits.
-The numbers of partitions and buckets are fixed once and for all.`,
+		Long: `Creates the streams in NATS and the layout in Redis. Of streams that are there it changes the
+limits that are given, and no others. The numbers of partitions and buckets are fixed once and
+for all.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.Layout.Validate(); err != nil {
@@ -41,26 +43,12 @@ The numbers of partitions and buckets are fixed once and for all.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
-			nc, err := c.clientNATS("provision")
-			if err != nil {
-				return err
-			}
-			defer nc.Close()
-			js, err := jetstream.New(nc)
-			if err != nil {
-				return err
-			}
 			if accept {
 				return c.acceptGaps(ctx, cmd)
 			}
-			if err := ingest.Provision(ctx, js, p); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "streams: %d of reports, 1 of dead letters\n", p.Layout.Partitions)
-			if mapping := ingest.Mapping(p.Layout); mapping != "" {
-				fmt.Fprintf(cmd.OutOrStdout(), "the NATS account needs this mapping:\n%s\n", mapping)
-			}
-			return c.provisionRedis(ctx, cmd, p.Layout)
+			p.KeepMaxAge, p.KeepReplicas = !c.given(cmd, "max-age"), !c.given(cmd, "replicas")
+			keepLayout := !c.given(cmd, "partitions") && !c.given(cmd, "buckets")
+			return c.provision(ctx, cmd.OutOrStdout(), p, keepLayout)
 		},
 	}
 	flags := cmd.Flags()
@@ -72,28 +60,56 @@ The numbers of partitions and buckets are fixed once and for all.`,
 	return cmd
 }
 
-func (c *common) provisionRedis(ctx context.Context, cmd *cobra.Command, layout compliance.Layout) error {
-	_, urls, err := c.find()
-	if err != nil || len(urls) == 0 {
-		fmt.Fprintln(cmd.OutOrStdout(), "layout: not written, no --redis-url; serve writes it to an empty Redis")
-		return nil
-	}
-	options, err := c.redisOptions(urls)
+// provision looks at both servers before it changes either. The layout in Redis
+// comes last, so that it stands for streams that are there.
+func (c *common) provision(ctx context.Context, w io.Writer, p ingest.Provisioning, keepLayout bool) error {
+	found, err := c.find(need{nats: true, redis: true})
 	if err != nil {
 		return err
 	}
-	state, err := store.New(layout, options)
+	options, err := c.redisOptions(found)
+	if err != nil {
+		return err
+	}
+	nc, err := c.connectNATS(found.NATS, "complianced provision")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	if keepLayout {
+		switch have, err := ingest.ReadLayout(ctx, js); {
+		case err == nil:
+			p.Layout = have
+		case !errors.Is(err, ingest.ErrNotProvisioned):
+			return err
+		}
+	}
+	if err := checkLayout(ctx, options, p.Layout); err != nil && !errors.Is(err, store.ErrNoLayout) {
+		return err
+	}
+	state, err := store.New(p.Layout, options)
 	if err != nil {
 		return err
 	}
 	defer state.Close() //nolint:errcheck // All answers were read.
-	if err := state.EnsureLayout(ctx); err != nil {
-		return err
-	}
 	if err := state.SelfTest(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "layout: %d partitions, %d buckets in redis at %s\n", layout.Partitions, layout.Buckets, state.Address())
+	if err := ingest.Provision(ctx, js, p); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "streams: %d of reports, 1 of dead letters\n", p.Layout.Partitions)
+	if mapping := ingest.Mapping(p.Layout); mapping != "" {
+		fmt.Fprintf(w, "the NATS account needs this mapping:\n%s\n", mapping)
+	}
+	if err := state.EnsureLayout(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "layout: %d partitions, %d buckets in redis at %s\n", p.Layout.Partitions, p.Layout.Buckets, state.Address())
 	return nil
 }
 
