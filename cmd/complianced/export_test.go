@@ -42,7 +42,7 @@ func EmptyDir(path string) error {
 // SetFlag gives a flag a setting of YAML.
 var SetFlag = set
 
-// WatchRead returns the read with its causes of failure logged.
-func WatchRead(log *slog.Logger, read func(context.Context) (metrics.Snapshot, error)) func(context.Context) (metrics.Snapshot, error) {
-	return (&watchedRead{read: read, log: log, pipeline: metrics.NewPipeline(prometheus.NewRegistry(), version)}).call
+// WatchRead returns the read with its causes of failure logged until stopped.
+func WatchRead(log *slog.Logger, stopped <-chan struct{}, read func(context.Context) (metrics.Snapshot, error)) func(context.Context) (metrics.Snapshot, error) {
+	return (&watchedRead{read: read, log: log, pipeline: metrics.NewPipeline(prometheus.NewRegistry(), version), stopped: stopped}).call
 }

@@ -24,7 +24,7 @@ import (
 func TestACauseIsLoggedWhenItComesChangesAndGoes(t *testing.T) {
 	var log bytes.Buffer
 	var failure error
-	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), func(context.Context) (metrics.Snapshot, error) {
+	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), nil, func(context.Context) (metrics.Snapshot, error) {
 		return metrics.Snapshot{}, failure
 	})
 	timeout := func(port int) error { return fmt.Errorf("read tcp 127.0.0.1:%d->127.0.0.1:6379: i/o timeout", port) }
@@ -51,11 +51,23 @@ func TestACauseIsLoggedWhenItComesChangesAndGoes(t *testing.T) {
 func TestAReadThatComesTooLateIsAFailure(t *testing.T) {
 	var log bytes.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
-	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), func(context.Context) (metrics.Snapshot, error) {
+	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), nil, func(context.Context) (metrics.Snapshot, error) {
 		cancel()
 		return metrics.Snapshot{}, nil
 	})
 	if _, err := read(ctx); err == nil || !strings.Contains(log.String(), "longer than a scrape waits") {
+		t.Errorf("%v: %s", err, log.String())
+	}
+}
+
+func TestAReadThatFailsAfterTheStopIsNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	stopped := make(chan struct{})
+	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), stopped, func(context.Context) (metrics.Snapshot, error) {
+		return metrics.Snapshot{}, errors.New("closed")
+	})
+	close(stopped)
+	if _, err := read(t.Context()); err == nil || log.Len() > 0 {
 		t.Errorf("%v: %s", err, log.String())
 	}
 }

@@ -29,7 +29,8 @@
 //
 // On Linux the kernel ends the Redis child when this process dies, however it dies. Elsewhere a child outlives
 // a parent that was killed with SIGKILL. Everywhere a new child waits until an earlier one on the same folder
-// has ended, so that two never write to one append-only file. The child has a process group of its own: Ctrl-C
+// has ended, for up to 15 s, so that two never write to one append-only file. A child that dies by itself is not
+// started again: [Redis].Done tells it. The child has a process group of its own: Ctrl-C
 // in a terminal reaches this process only, which closes the child last. A service manager should do likewise
 // (systemd: KillMode=mixed).
 package embedded
