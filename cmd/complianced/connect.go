@@ -39,7 +39,7 @@ func (c *common) checkServers() error {
 	}
 	unused, err := store.New(compliance.Layout{Partitions: 1, Buckets: 1}, options)
 	if err != nil {
-		return usagef("--%s: %w", redisURLFlag, err)
+		return usagef("--%s: %w (special characters of a password are percent-encoded; commas part several URLs)", redisURLFlag, err)
 	}
 	return unused.Close()
 }

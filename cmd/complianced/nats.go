@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -100,6 +102,15 @@ func (of connection) options(address string) []nats.Option {
 			closed(fmt.Errorf("nats at %s: the connection is closed for good: %s", address, lastError(nc)))
 		}),
 	}
+}
+
+// explain adds to an answer that never came what the server said beside: that
+// something is not permitted it says nowhere else.
+func explain(nc *nats.Conn, err error) error {
+	if said := nc.LastError(); said != nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w; nats says: %s", err, mask.Subjects(said.Error()))
+	}
+	return err
 }
 
 // natsSays is an error of the NATS client for the log.

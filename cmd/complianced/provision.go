@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,8 @@ const (
 	defaultMaxAge  = 7 * 24 * time.Hour
 	// maxReplicas is JetStream's own limit.
 	maxReplicas = 5
+	// provisionTimeout bounds a provision: streams with replicas take their time.
+	provisionTimeout = time.Minute
 )
 
 func newProvision(c *common) *cobra.Command {
@@ -41,7 +44,7 @@ for all.`,
 			if p.MaxAge < 0 || p.Replicas < 1 || p.Replicas > maxReplicas {
 				return usagef("--max-age is at least 0, --replicas 1 to %d", maxReplicas)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(cmd.Context(), provisionTimeout)
 			defer cancel()
 			if accept {
 				return c.acceptGaps(ctx, cmd)
@@ -76,17 +79,21 @@ func (c *common) provision(ctx context.Context, w io.Writer, p ingest.Provisioni
 		return err
 	}
 	defer nc.Close()
+	return explain(nc, provisionBoth(ctx, w, nc, options, p, keepLayout))
+}
+
+func provisionBoth(ctx context.Context, w io.Writer, nc *nats.Conn, options store.Options, p ingest.Provisioning, keepLayout bool) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err
 	}
-	if keepLayout {
-		switch have, err := ingest.ReadLayout(ctx, js); {
-		case err == nil:
-			p.Layout = have
-		case !errors.Is(err, ingest.ErrNotProvisioned):
-			return err
-		}
+	looking, cancel := context.WithTimeout(ctx, connectTimeout) // Where it is not permitted, no answer comes.
+	defer cancel()
+	switch have, err := ingest.ReadLayout(looking, js); {
+	case err == nil && keepLayout:
+		p.Layout = have
+	case err != nil && !errors.Is(err, ingest.ErrNotProvisioned):
+		return err
 	}
 	if err := checkLayout(ctx, options, p.Layout); err != nil && !errors.Is(err, store.ErrNoLayout) {
 		return err

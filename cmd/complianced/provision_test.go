@@ -103,3 +103,13 @@ func TestGapsAreAcceptedWithoutNATS(t *testing.T) {
 		t.Errorf("status %d: %s %s", status, out, stderr)
 	}
 }
+
+func TestProvisionTellsWhatItIsNotPermitted(t *testing.T) {
+	b := startBroker(t, `{user: agent, password: word, permissions: {publish: "compliance.status.>"}}`)
+	own, _ := ownRedis(t, t.TempDir())
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("agent:word"))
+	_, stderr, status := command(t, "", "provision", "--redis-url", own.URL())
+	if status != 1 || !strings.Contains(stderr, "nats says: nats: permissions violation") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}

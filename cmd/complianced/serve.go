@@ -38,7 +38,8 @@ const (
 // is kept by default.
 const tombstonesBeyond = 7 * 24 * time.Hour
 
-// connectTimeout is how often a serve that waits for NATS says why.
+// connectTimeout is how long the first answer of NATS may take: so often a serve that
+// waits says why.
 const connectTimeout = 5 * time.Second
 
 // server is one serve: its settings, then what it started.
