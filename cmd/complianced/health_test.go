@@ -124,7 +124,7 @@ func TestACleanStopWaitsForAScrapeAndWarnsOfNothing(t *testing.T) {
 	s.answers("/livez", 0) // The stop has begun.
 	g.shut.Store(nil)
 	close(open)
-	if err := s.cmd.Wait(); err != nil {
+	if err := s.end(); err != nil {
 		t.Errorf("serve ended with %v", err)
 	}
 	scrape.Wait()

@@ -51,7 +51,7 @@ func TestServeEndsWhereTheClientGivesUpForGood(t *testing.T) {
 	p := startInjector(t, b.addr)
 	s := serve(t, "--redis-url", own.URL(), "--nats-url", "nats://"+p.listener.Addr().String())
 	p.lines <- "-ERR 'no more of compliance.status.p.laptop-7'\r\n" // The client closes on whatever it does not know.
-	if err := s.cmd.Wait(); s.cmd.ProcessState.ExitCode() != 1 {
+	if err := s.end(); s.cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("serve ended with %v", err)
 	}
 	log, err := os.ReadFile(s.log.Name())

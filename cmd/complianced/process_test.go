@@ -50,7 +50,9 @@ func build(m *testing.M) (code int, err error) {
 func command(t *testing.T, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir())
 	err := cmd.Run()
@@ -144,9 +146,17 @@ func (s *serving) stop() {
 		return
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	if err := s.cmd.Wait(); err != nil {
+	if err := s.end(); err != nil {
 		s.Errorf("serve ended with %v", err)
 	}
+}
+
+// end waits for the end of the process.
+func (s *serving) end() error {
+	s.Helper()
+	limit := time.AfterFunc(time.Minute, func() { _ = s.cmd.Process.Kill() })
+	defer limit.Stop()
+	return s.cmd.Wait()
 }
 
 func (s *serving) get(path string) (int, string) {

@@ -63,6 +63,17 @@ func TestASecondSignalEndsAServeThatHangs(t *testing.T) {
 	}
 }
 
+func TestTheLogTellsThatTheChildHadToBeKilled(t *testing.T) {
+	s := serve(t)
+	pid := child(t, s.Redis)
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(pid, syscall.SIGCONT)
+	s.stop() // After the ten seconds that a child has.
+	s.says("the embedded redis did not end as it must", "was killed")
+}
+
 func TestPublishCanBeInterruptedWhileItReads(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
