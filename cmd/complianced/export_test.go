@@ -18,6 +18,9 @@ var (
 	CheckAddresses  = checkAddresses
 )
 
+// Root is the command line.
+var Root = newRoot
+
 // PatientNATS returns the options of a connection that waits for its server.
 func PatientNATS() []nats.Option { return connection{log: slog.New(slog.DiscardHandler)}.options("") }
 

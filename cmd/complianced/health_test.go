@@ -39,7 +39,7 @@ func TestReadinessIsLive(t *testing.T) {
 	b.stop()
 	s.answers("/readyz", http.StatusServiceUnavailable)
 	s.shows("compliance_nats_connected 0")
-	if _, body := s.get("/readyz"); !strings.Contains(body, "nats at "+b.url("")) {
+	if _, body := s.get("/readyz"); !strings.Contains(body, "nats at "+b.url("")+": not connected") {
 		t.Errorf("/readyz does not say what is down: %s", body)
 	}
 	alive()

@@ -19,6 +19,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	complianced "github.com/complianced/complianced/cmd/complianced"
 )
 
 // binary is complianced, built once for all tests.
@@ -39,6 +41,9 @@ func build(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// What the command line reaches is in the test's own binary, too: without it, go
+	// test takes a result from its cache although the program has changed.
+	_ = complianced.Root()
 	binary = filepath.Join(dir, "complianced")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("%w: %s", err, out)
