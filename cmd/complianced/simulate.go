@@ -82,18 +82,6 @@ Exit status: 0 when done or interrupted, 1 when reports are not accepted at the 
 	return cmd
 }
 
-// patientNATS connects a client command that waits for a NATS that is away.
-func (c *common) patientNATS(name string, log *slog.Logger) (*nats.Conn, error) {
-	found, _, err := c.find()
-	if err != nil {
-		return nil, err
-	}
-	if found.NATS == "" {
-		return nil, usagef("which NATS? set --nats-url")
-	}
-	return c.connectNATS(found.NATS, "complianced "+name, log, func(bool) {})
-}
-
 func (l *load) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.IntVar(&l.fleet.Devices, "devices", 1000, "`number` of devices")
