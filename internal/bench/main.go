@@ -50,18 +50,23 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
-	b.output.Seconds = time.Since(b.began).Seconds()
+	b.output.Seconds, b.output.Targets = time.Since(b.began).Seconds(), b.output.targets()
 	if err := b.output.print(out); err != nil {
 		return err
 	}
-	if s.json == "" {
+	return errors.Join(b.output.write(s.json), b.output.missed())
+}
+
+// write writes everything as JSON, where that is asked for.
+func (o *Output) write(path string) error {
+	if path == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(b.output, "", "  ")
+	text, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.json, append(text, '\n'), 0o600)
+	return os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
 // bench is one run of this program.

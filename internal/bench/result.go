@@ -17,6 +17,7 @@ type Output struct {
 	Memory   []Memory  `json:"memory"`
 	Backlog  []Backlog `json:"backlog"`
 	Profiles []Profile `json:"profiles"`
+	Targets  []Target  `json:"targets"`
 	// Seconds is how long all of it took.
 	Seconds float64 `json:"seconds"`
 }
@@ -69,6 +70,8 @@ type Memory struct {
 	// Uniform is that of records written by full reports.
 	Uniform        float64 `json:"uniform_bytes_per_record"`
 	UniformRecords int     `json:"uniform_records"`
+	// UniformAfter is that of the same records after the speed runs, 0 without them.
+	UniformAfter float64 `json:"uniform_after_speed_bytes_per_record,omitempty"`
 	// Own is that of records of which every property has a version of its own.
 	Own        float64 `json:"own_versions_bytes_per_record"`
 	OwnRecords int     `json:"own_versions_records"`

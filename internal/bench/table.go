@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -49,7 +50,7 @@ func (o *Output) print(w io.Writer) error {
 			return err
 		}
 	}
-	if err := o.printRest(w); err != nil {
+	if err := errors.Join(o.printRest(w), o.printTargets(w)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "\nAll in %.0f s. Records, counts, outcomes and dead letters are as they must be.\n", o.Seconds)
