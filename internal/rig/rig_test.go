@@ -3,6 +3,7 @@ package rig_test
 import (
 	"errors"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -67,20 +68,25 @@ func TestADeploymentIsStartedKilledAndStartedAgain(t *testing.T) {
 	if _, err := nc.Request("compliance.status.p.d", []byte(`{"status":"compliant"}`), 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	out := ""
-	for !strings.Contains(out, "compliant") {
+	// compliant is the third of the statuses; behind them is their sum.
+	row := regexp.MustCompile(`(?m)^ *p +0 +0 +1( +0){5} +1 *$`)
+	out, limit := "", time.Now().Add(time.Minute)
+	for !row.MatchString(out) {
+		if time.Now().After(limit) {
+			t.Fatalf("no row of the policy with its count:\n%s", out)
+		}
 		if out, err = w.Command(ctx, "summary"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	lines := 0
-	if err := w.LogLines(func(map[string]any) { lines++ }); err != nil || lines == 0 {
-		t.Errorf("%v: %d lines in the log", err, lines)
-	}
+	watched := make(chan error, 1)
+	go func() { watched <- w.Watch(ctx) }()
 	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	w.Dir()
+	if err := <-watched; err == nil || !strings.Contains(err.Error(), w.LogFile()) {
+		t.Errorf("Watch: %v", err)
+	}
 	if _, err := os.Stat(n.StoreDir()); err != nil {
 		t.Error(err)
 	}
