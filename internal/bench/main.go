@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -91,7 +92,7 @@ func (b *bench) build(ctx context.Context) (err error) {
 	if b.programs, err = rig.Build(ctx, b.bin); err != nil {
 		return err
 	}
-	if b.profile != "" {
+	if b.has(partProfile) {
 		if b.profiled, err = buildProfiled(ctx, b.programs, b.bin); err != nil {
 			return err
 		}
@@ -133,7 +134,7 @@ func (b *bench) measure(ctx context.Context) error {
 // sessions are the mixes that are needed.
 func (b *bench) sessions() []fleet.Mix {
 	var mixes []fleet.Mix
-	if b.has(partSpeed) || b.has(partLatency) || b.profile != "" {
+	if b.has(partSpeed) || b.has(partLatency) || b.has(partProfile) {
 		mixes = b.Mixes
 	}
 	if b.has(partMemory) && !slices.Contains(mixes, fleet.Worst) {
@@ -151,7 +152,13 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, m
 	defer func() { err = errors.Join(err, o.close()) }()
 	b.tell(fmt.Sprintf("mix %s, append-only file %s: the records are there", mix, appendOnly))
 	if mix == fleet.Worst {
-		memory.Uniform, memory.UniformRecords = o.perRecord, o.records()
+		memory.UniformRecords = o.records()
+		var errBare error
+		memory.Uniform, err = o.perRecord(ctx, o.client, o.empty)
+		memory.Bare, errBare = o.perRecord(ctx, o.other, o.bareEmpty)
+		if err := errors.Join(err, errBare); err != nil {
+			return err
+		}
 	}
 	if !slices.Contains(b.Mixes, mix) {
 		return nil
@@ -162,6 +169,13 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, m
 			return err
 		}
 		b.output.Speed = append(b.output.Speed, speedOf(appendOnly, mix, runs))
+		after := &memory.SteadyAfter
+		if mix == fleet.Worst {
+			after = &memory.UniformAfter
+		}
+		if *after, err = o.perRecord(ctx, o.client, o.empty); err != nil {
+			return err
+		}
 	}
 	if b.has(partLatency) {
 		runs, err := o.latency(ctx)
@@ -171,8 +185,12 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, m
 		b.output.Latency = append(b.output.Latency, latencyOf(appendOnly, mix, runs))
 		b.tell("latency is measured")
 	}
-	if b.profile != "" {
-		top, err := o.profile(ctx, b.profiled, string(mix)+"-appendonly-"+appendOnly)
+	if b.has(partProfile) {
+		dir := b.profile
+		if dir == "" {
+			dir = filepath.Join(b.bin, "profiles")
+		}
+		top, err := o.profile(ctx, b.profiled, dir, string(mix)+"-appendonly-"+appendOnly)
 		if err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func (o *Output) targets() []Target {
 		add(Target{Unit: "times the bare work", Value: s.Ratio.Median, Limit: limit}, "CPU of all, mix %s, append-only file %s", s.Mix, s.AppendOnly)
 	}
 	for _, l := range o.Latency {
-		add(Target{Unit: "ms", Value: l.P99.Median * 1e3, Limit: latencyP99 * 1e3}, "latency p99, mix %s, append-only file %s", l.Mix, l.AppendOnly)
+		add(Target{Unit: "ms", Value: l.System.P99.Median * 1e3, Limit: latencyP99 * 1e3}, "latency p99, mix %s, append-only file %s", l.Mix, l.AppendOnly)
 	}
 	for _, m := range o.Memory {
 		const unit = "bytes a record"

@@ -21,7 +21,7 @@ func measured(t *testing.T, above float64, args ...string) *Output {
 	o := &Output{
 		Settings: s,
 		Speed:    []Speed{{Mix: fleet.Worst, Ratio: at(2.2)}, {Mix: fleet.Steady, Ratio: at(1.6)}},
-		Latency:  []Latency{{Mix: fleet.Worst, P99: at(.020)}},
+		Latency:  []Latency{{Mix: fleet.Worst, System: Tail{P99: at(.020)}}},
 		Memory:   []Memory{{Uniform: 430 + above, UniformAfter: 430 + above, Own: 700 + above}},
 		Backlog:  []Backlog{{Peak: 200e6 - 1 + int64(1e3*above), PeakLarge: 200e6 - 1 + int64(1e3*above)}},
 	}
