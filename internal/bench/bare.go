@@ -265,8 +265,8 @@ func (t *turn) end() {
 
 // What the worker asks NATS for, see package ingest.
 const (
-	pullReports = 4000
-	pullBytes   = 4 << 20
+	pullReports = 8000
+	pullBytes   = 8 << 20
 	heartbeat   = time.Second
 	expiry      = 5 * time.Second
 	inactive    = 30 * time.Second
