@@ -37,7 +37,7 @@ test: deps
 lint:
 	$(TOOL) golangci-lint run
 
-## bench: measure everything on real servers, in about ten minutes; flags in ARGS="--count 1 --json bench.json"
+## bench: measure everything on real servers, in about a quarter of an hour, and fail where a target is missed; flags in ARGS="--count 1 --json bench.json"
 bench: deps
 	@mkdir -p bin
 	@$(GO) build -o bin/bench ./internal/bench

@@ -1,6 +1,8 @@
 package compliance
 
 import (
+	"bytes"
+	"encoding/binary"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,6 +18,9 @@ import (
 type plain struct {
 	payload []byte
 	at      int
+	// control says that there are control characters; between the members they can be
+	// white space.
+	control bool
 	// members are the properties and their values in the order of the payload.
 	members [NumProperties]struct {
 		property Property
@@ -26,10 +31,10 @@ type plain struct {
 
 // read reports whether the payload is plain. Whole is the payload as a string.
 func (s *plain) read(payload []byte, whole string) bool {
-	if !utf8.Valid(payload) {
+	if !utf8.Valid(payload) || bytes.IndexByte(payload, '\\') >= 0 {
 		return false
 	}
-	s.payload = payload
+	s.payload, s.control = payload, hasControl(payload)
 	if !s.take('{') {
 		return false
 	}
@@ -59,6 +64,23 @@ func (s *plain) read(payload []byte, whole string) bool {
 	return s.take('}') && s.peek() == 0 && s.at == len(payload)
 }
 
+// hasControl reports whether there is a byte below 0x20, eight at a time: a byte is
+// one where subtracting 0x20 borrows and its own highest bit is not set.
+func hasControl(b []byte) bool {
+	const low, high = 0x2020202020202020, 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		if v := binary.LittleEndian.Uint64(b); (v-low)&^v&high != 0 {
+			return true
+		}
+	}
+	for _, c := range b {
+		if c < ' ' {
+			return true
+		}
+	}
+	return false
+}
+
 // peek skips white space and returns the byte after it; 0 at the end.
 func (s *plain) peek() byte {
 	for ; s.at < len(s.payload); s.at++ {
@@ -84,22 +106,18 @@ func (s *plain) from(start int, kind jsontext.Kind) member {
 	return member{kind: kind, raw: s.payload[start:s.at], offset: start}
 }
 
-// text reads a string without escapes.
+// text reads a string. The payload has no escapes.
 func (s *plain) text() (member, bool) {
 	if !s.take('"') {
 		return member{}, false
 	}
 	start := s.at - 1
-	for ; s.at < len(s.payload); s.at++ {
-		switch c := s.payload[s.at]; {
-		case c == '"':
-			s.at++
-			return s.from(start, '"'), true
-		case c == '\\' || c < ' ':
-			return member{}, false
-		}
+	n := bytes.IndexByte(s.payload[s.at:], '"')
+	if n < 0 || s.control && hasControl(s.payload[s.at:s.at+n]) {
+		return member{}, false
 	}
-	return member{}, false
+	s.at += n + 1
+	return s.from(start, '"'), true
 }
 
 // value reads a string, a number of up to ten digits, or null.

@@ -46,7 +46,7 @@ func TestPlainPayloadsAreReadAsByTheJSONReader(t *testing.T) {
 		}
 		samePlainly(t, []byte(body[:at]))
 	}
-	for _, number := range strings.Fields("0 -0 00 01 -01 - 1. 1e1 4294967296 2147483648 99999999999 +1") {
+	for number := range strings.FieldsSeq("0 -0 00 01 -01 - 1. 1e1 4294967296 2147483648 99999999999 +1") {
 		samePlainly(t, []byte(`{"platform":`+number+`}`))
 	}
 }

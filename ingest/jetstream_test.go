@@ -481,3 +481,64 @@ func TestProvisionKeepsToTheLayout(t *testing.T) {
 		t.Errorf("%+v", config)
 	}
 }
+
+func TestProvisionLeavesAloneWhatItWasNotAskedToChange(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 2, Buckets: 4})
+	names := []string{"COMPLIANCE_STATUS_0", "COMPLIANCE_STATUS_1", "COMPLIANCE_DEAD"}
+	for i, name := range names {
+		stream, err := b.js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := stream.CachedInfo().Config
+		config.MaxAge, config.MaxMsgs, config.MaxBytes = 3*time.Hour, 1000, 1<<20
+		config.Duplicates = 2 * time.Minute // Not a limit: the wire contract says it.
+		config.Metadata["owner"] = "somebody"
+		if i == 1 {
+			config.Metadata = nil
+		}
+		if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		ingest.Provisioning
+
+		want time.Duration
+	}{
+		{ingest.Provisioning{Layout: b.layout, KeepMaxAge: true, KeepReplicas: true}, 3 * time.Hour},
+		{ingest.Provisioning{Layout: b.layout, KeepReplicas: true}, 0},
+		{ingest.Provisioning{Layout: b.layout, MaxAge: time.Hour}, time.Hour},
+	} {
+		if err := ingest.Provision(t.Context(), b.js, test.Provisioning); err != nil {
+			t.Fatal(err)
+		}
+		for i, name := range names {
+			stream, err := b.js.Stream(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := test.want
+			if i == 2 {
+				want = 3 * time.Hour
+			}
+			config := stream.CachedInfo().Config
+			if config.MaxAge != want || config.MaxMsgs != 1000 || config.MaxBytes != 1<<20 || config.Duplicates != 100*time.Millisecond {
+				t.Errorf("%s with %+v: %+v", name, test.Provisioning, config)
+			}
+			if (config.Metadata["owner"] == "") != (i == 1) || (config.Metadata["compliance-buckets"] == "") != (i == 2) {
+				t.Errorf("%s: metadata %v", name, config.Metadata)
+			}
+		}
+	}
+	if err := b.js.DeleteStream(t.Context(), names[2]); err != nil {
+		t.Fatal(err)
+	}
+	err := ingest.Provision(t.Context(), b.js, ingest.Provisioning{Layout: b.layout, KeepMaxAge: true, KeepReplicas: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dead, err := b.js.Stream(t.Context(), names[2]); err != nil || dead.CachedInfo().Config.MaxAge != 30*24*time.Hour {
+		t.Error("a missing stream was not made as it must be:", err)
+	}
+}

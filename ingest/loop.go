@@ -23,7 +23,7 @@ type Options struct {
 	Partition int
 	// Allow are the policies to take. Defaults to all.
 	Allow compliance.Patterns
-	// Concurrency is how many buckets are under way at once. Defaults to 8.
+	// Concurrency is how many buckets are under way at once. Defaults to 4.
 	Concurrency int
 	// LookEvery is how often floors and stream are compared with what is expected.
 	// Defaults to one second.
@@ -46,7 +46,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Concurrency <= 0 {
-		o.Concurrency = 8
+		o.Concurrency = 4
 	}
 	if o.LookEvery <= 0 {
 		o.LookEvery = time.Second

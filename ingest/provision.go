@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -39,6 +40,9 @@ type Provisioning struct {
 	MaxAge time.Duration
 	// Replicas is the number of replicas of each stream. Defaults to 1.
 	Replicas int
+	// KeepMaxAge and KeepReplicas leave these limits of streams that are there as
+	// they are. Default to false.
+	KeepMaxAge, KeepReplicas bool
 }
 
 // ErrNotProvisioned says that the streams are not there.
@@ -52,8 +56,10 @@ func StreamName(layout compliance.Layout, partition int) string {
 	return "COMPLIANCE_STATUS_" + strconv.Itoa(partition)
 }
 
-// Provision creates the streams, or updates them to what is asked for. It
-// refuses another layout than the one that is there.
+// Provision creates the streams that are missing. Those that are there get what
+// the wire contract says and the limits that are asked for, and keep all else:
+// limits of bytes or messages, placement, the age limit of dead letters. It refuses
+// another layout than the one that is there.
 func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) error {
 	if err := p.Layout.Validate(); err != nil {
 		return err
@@ -68,14 +74,47 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 			have.Partitions, have.Buckets, p.Layout.Partitions, p.Layout.Buckets)
 	}
 	for partition := range p.Layout.Partitions {
-		if _, err := js.CreateOrUpdateStream(ctx, p.statusStream(partition)); err != nil {
-			return fmt.Errorf("stream %s: %w", StreamName(p.Layout, partition), err)
+		if err := p.ensure(ctx, js, p.statusStream(partition)); err != nil {
+			return err
 		}
 	}
-	if _, err := js.CreateOrUpdateStream(ctx, p.deadStream()); err != nil {
-		return fmt.Errorf("stream %s: %w", DeadStream, err)
+	return p.ensure(ctx, js, p.deadStream())
+}
+
+// ensure creates a stream, or updates the one that is there.
+func (p Provisioning) ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
+	stream, err := js.Stream(ctx, want.Name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		_, err = js.CreateStream(ctx, want)
+	case err == nil:
+		_, err = js.UpdateStream(ctx, p.updated(stream.CachedInfo().Config, want))
+	}
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", want.Name, err)
 	}
 	return nil
+}
+
+// updated returns the configuration of a stream that is there with what has to
+// change.
+func (p Provisioning) updated(config, want jetstream.StreamConfig) jetstream.StreamConfig {
+	config.Description, config.Subjects = want.Description, want.Subjects
+	config.Retention, config.Discard, config.Storage, config.Compression = want.Retention, want.Discard, want.Storage, want.Compression
+	config.MaxMsgSize, config.MaxMsgsPerSubject, config.Duplicates = want.MaxMsgSize, want.MaxMsgsPerSubject, want.Duplicates
+	config.DenyDelete, config.DenyPurge, config.AllowDirect = want.DenyDelete, want.DenyPurge, want.AllowDirect
+	config.AllowRollup, config.AllowMsgTTL, config.AllowMsgSchedules = false, false, false
+	if config.Metadata == nil {
+		config.Metadata = map[string]string{}
+	}
+	maps.Copy(config.Metadata, want.Metadata)
+	if !p.KeepMaxAge && want.Name != DeadStream {
+		config.MaxAge = want.MaxAge
+	}
+	if !p.KeepReplicas {
+		config.Replicas = want.Replicas
+	}
+	return config
 }
 
 func (p Provisioning) statusStream(partition int) jetstream.StreamConfig {

@@ -61,6 +61,9 @@
 //	ErrNotAllowed    the server refused credentials or permission  tell the operator; keep the report
 //	ErrDuplicate     the caller set Nats-Msg-Id                    leave Nats-Msg-Id out and publish again
 //	[*RefusedError]  JetStream refused for another reason for good tell the operator
+//	ErrDriver        a server without headers, an answer that is   tell the operator; keep the report
+//	                 no PubAck, and all else that is not known to
+//	                 go away
 //	[*NoResultError] PublishAndWait: accepted, but no result       nothing: the report is safe
 //	ErrClosed        the publisher or its connection is closed     connect again
 //

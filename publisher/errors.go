@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/compliance"
 )
 
 // What is wrong with a report or with the right to send it. None of these goes
@@ -37,6 +41,11 @@ var (
 	// is no acceptance; after an attempt without an answer it may also be this
 	// report's own.
 	ErrDuplicate = errors.New("the stream took the report for a duplicate by its Nats-Msg-Id and did not store it; publish it without that header")
+	// ErrDriver says that the NATS client cannot send the report, or cannot make
+	// sense of what came in place of a PubAck, in a way that a further attempt does
+	// not mend: a server without headers, or another program that answers on the
+	// subject. In the latter case the report may be stored.
+	ErrDriver = errors.New("the NATS client cannot publish to this server")
 	// ErrClosed says that the publisher or its NATS connection is closed.
 	ErrClosed = errors.New("the publisher or its connection is closed")
 )
@@ -158,12 +167,35 @@ func attemptError(err error) error {
 		return ErrClosed
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return ErrNoStream
-	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded):
+	case disconnected(err):
 		return ErrNotConnected
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, nats.ErrTimeout):
 		return ErrNoAnswer
 	}
-	return fmt.Errorf("%w: %s", ErrNoAnswer, err.Error())
+	return fmt.Errorf("%w: %s", ErrDriver, masked(err.Error()))
+}
+
+// disconnected reports whether err says that the connection is lost, or was while
+// the report was written to it.
+func disconnected(err error) bool {
+	for _, lost := range []error{
+		nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded, nats.ErrStaleConnection,
+		nats.ErrNoServers, io.EOF, io.ErrUnexpectedEOF, io.ErrShortWrite, io.ErrClosedPipe, net.ErrClosed,
+	} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// masked returns a text of the driver or the server up to where a subject begins,
+// which would name a device.
+func masked(text string) string {
+	text, _, _ = strings.Cut(text, compliance.StatusPrefix)
+	text, _, _ = strings.Cut(text, compliance.ResultPrefix)
+	return text
 }
 
 // headerTooLarge is JetStream's error for headers of more than 64 KiB.
@@ -173,7 +205,7 @@ func refusal(api *jetstream.APIError) error {
 	if api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum || api.ErrorCode == headerTooLarge {
 		return ErrTooLarge
 	}
-	return &RefusedError{Code: api.Code, ErrorCode: int(api.ErrorCode), Description: api.Description}
+	return &RefusedError{Code: api.Code, ErrorCode: int(api.ErrorCode), Description: masked(api.Description)}
 }
 
 // unauthorized reports whether err is a server's verdict on the credentials.

@@ -122,7 +122,7 @@ func set(header nats.Header, name, value string) error {
 
 func (o *Outgoing) eventID() (string, error) {
 	switch {
-	case !sentAsIs(o.EventID):
+	case !ValidEventID(o.EventID):
 		return "", fmt.Errorf("%w: the event id has a control character, or a space at an end", ErrInvalidHeader)
 	case o.EventID != "" || o.NoEventID:
 		return o.EventID, nil
@@ -133,6 +133,10 @@ func (o *Outgoing) eventID() (string, error) {
 	}
 	return id.String(), nil
 }
+
+// ValidEventID reports whether an event id can be sent: without a control character,
+// and without a space at an end. An empty one stands for a new id.
+func ValidEventID(id string) bool { return sentAsIs(id) }
 
 // sentAsIs reports whether a header's value arrives as it was sent. NATS takes
 // the spaces at its ends away and puts spaces in place of line breaks.

@@ -92,7 +92,11 @@ func (p *Publisher) attempt(ctx context.Context, msg *nats.Msg) (*jetstream.PubA
 	case p.denied(msg.Subject, before):
 		return nil, ErrNotAllowed
 	}
-	return nil, attemptError(err)
+	err = attemptError(err)
+	if errors.Is(err, ErrDriver) && p.nc.IsReconnecting() {
+		return nil, ErrNotConnected // Whatever it is, it may be of the connection that is lost.
+	}
+	return nil, err
 }
 
 // denied reports whether the server has said, since before was its last error,
@@ -146,5 +150,5 @@ func notConnected(reason error) error {
 	case errors.Is(reason, nats.ErrPermissionViolation): // It names a subject, and so a device.
 		return ErrNotConnected
 	}
-	return fmt.Errorf("%w: %s", ErrNotConnected, reason.Error())
+	return fmt.Errorf("%w: %s", ErrNotConnected, masked(reason.Error()))
 }

@@ -415,7 +415,7 @@ func TestWhichAnswersAreTriedAgain(t *testing.T) {
 		"500 not the leader":          {`{"error":{"code":500,"err_code":10009,"description":"JetStream cluster can not handle request"}}`, nil},
 		"400 account limits":          {`{"error":{"code":400,"err_code":10002,"description":"resource limits exceeded for account"}}`, nil},
 		"409 id in process":           {`{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"}}`, nil},
-		"no answer of JetStream":      {`?`, nil},
+		"no answer of JetStream":      {`?`, publisher.ErrDriver},
 		"400 sealed stream": {`{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"}}`, &publisher.RefusedError{
 			Code: 400, ErrorCode: 10109, Description: "invalid operation on sealed stream",
 		}},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/env/v2"
@@ -52,19 +53,29 @@ func (c *common) load(cmd *cobra.Command) error {
 	if err := settings.Load(environment, nil); err != nil {
 		return usagef("environment: %w", err)
 	}
+	c.settings = map[string]bool{}
 	var failed error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Changed || failed != nil || !settings.Exists(f.Name) {
 			return
 		}
-		if err := set(f, settings.Get(f.Name)); err != nil {
+		setting := settings.Get(f.Name)
+		if err := set(f, setting); err != nil {
 			failed = usagef("setting %s: %w", f.Name, err)
+		}
+		if setting != nil {
+			c.settings[f.Name] = true
 		}
 	})
 	if failed != nil {
 		return failed
 	}
 	return c.checkServers()
+}
+
+// given says whether a flag has a value of the user's, from wherever.
+func (c *common) given(cmd *cobra.Command, name string) bool {
+	return cmd.Flags().Changed(name) || c.settings[name]
 }
 
 // set gives a flag a setting: one value, or a list or a map of YAML for a flag that
@@ -76,7 +87,7 @@ func set(f *pflag.Flag, setting any) error {
 	case []any:
 		list := make([]string, len(of))
 		for i, value := range of {
-			list[i] = fmt.Sprint(value)
+			list[i] = text(value)
 		}
 		if several, ok := f.Value.(pflag.SliceValue); ok {
 			return several.Replace(list)
@@ -91,8 +102,17 @@ func set(f *pflag.Flag, setting any) error {
 		}
 		return setMap(f.Value, of)
 	default:
-		return f.Value.Set(fmt.Sprint(of))
+		return f.Value.Set(text(of))
 	}
+}
+
+// text is a value of YAML as on a command line. YAML takes a date without quotes for
+// a time.
+func text(value any) string {
+	if at, ok := value.(time.Time); ok {
+		return at.Format(time.RFC3339Nano)
+	}
+	return fmt.Sprint(value)
 }
 
 // setMap writes the map as on a command line. A pair alone is not read as CSV there,
@@ -100,18 +120,18 @@ func set(f *pflag.Flag, setting any) error {
 func setMap(to pflag.Value, from map[string]any) error {
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(from)) {
-		pairs = append(pairs, name+"="+fmt.Sprint(from[name]))
+		pairs = append(pairs, name+"="+text(from[name]))
 	}
 	if len(pairs) == 0 {
 		return nil
 	}
-	var text strings.Builder
-	w := csv.NewWriter(&text)
+	var line strings.Builder
+	w := csv.NewWriter(&line)
 	if err := w.Write(append(pairs, pairs[0])); err != nil {
 		return err
 	}
 	w.Flush()
-	return to.Set(text.String())
+	return to.Set(line.String())
 }
 
 func envName(flag string) string {

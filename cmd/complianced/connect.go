@@ -1,69 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/complianced/complianced/compliance"
-	"github.com/complianced/complianced/internal/mask"
 	"github.com/complianced/complianced/store"
 )
-
-// connectNATS connects a client. With a logger it waits for a server that is
-// down and logs when the connection comes and goes; without, it fails at once.
-func (c *common) connectNATS(servers, name string, log *slog.Logger, changed func(connected bool)) (*nats.Conn, error) {
-	options := []nats.Option{nats.Name(name), nats.Timeout(clientTimeout)}
-	if c.natsCreds != "" {
-		options = append(options, nats.UserCredentials(c.natsCreds))
-	}
-	if c.natsTLS.ca != "" {
-		options = append(options, nats.RootCAs(c.natsTLS.ca))
-	}
-	if c.natsTLS.cert != "" {
-		options = append(options, nats.ClientCert(c.natsTLS.cert, c.natsTLS.key))
-	}
-	if log != nil {
-		address := withoutPassword(servers)
-		options = append(options,
-			nats.RetryOnFailedConnect(true),
-			nats.MaxReconnects(-1),
-			nats.ConnectHandler(func(*nats.Conn) { changed(true) }),
-			nats.ReconnectHandler(func(*nats.Conn) {
-				changed(true)
-				log.Info("nats is connected again", slog.String("address", address))
-			}),
-			nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-				changed(false)
-				if err == nil {
-					return // Closed by this process.
-				}
-				log.Warn("nats is not connected; trying again", slog.String("address", address), natsSays(err))
-			}),
-			nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-				log.Warn("nats cannot be reached; trying again", slog.String("address", address), natsSays(err))
-			}),
-			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-				log.Warn("nats reports an error", slog.String("address", address), natsSays(err))
-			}),
-		)
-	}
-	nc, err := nats.Connect(servers, options...)
-	if err != nil {
-		return nil, fmt.Errorf("nats at %s: %w", withoutPassword(servers), err)
-	}
-	changed(nc.IsConnected())
-	return nc, nil
-}
-
-// natsSays is an error of the NATS client for the log.
-func natsSays(err error) slog.Attr { return slog.String("error", mask.Subjects(err.Error())) }
 
 // checkServers finds what is wrong with the addresses and files of the servers
 // before anything is started.
@@ -81,13 +33,13 @@ func (c *common) checkServers() error {
 	if _, err := c.natsTLS.config("--nats-tls"); err != nil {
 		return err
 	}
-	options, err := c.redisOptions(c.redisURL)
+	options, err := c.redisOptions(addresses{Redis: c.redisURL, RedisMaster: c.redisMaster})
 	if err != nil || len(c.redisURL) == 0 {
 		return err
 	}
 	unused, err := store.New(compliance.Layout{Partitions: 1, Buckets: 1}, options)
 	if err != nil {
-		return usagef("--%s: %w", redisURLFlag, err)
+		return usagef("--%s: %w (special characters of a password are percent-encoded; commas part several URLs)", redisURLFlag, err)
 	}
 	return unused.Close()
 }
@@ -106,9 +58,14 @@ func checkCredentials(credentials nats.Option) error {
 	return err
 }
 
-// redisOptions returns how to reach Redis.
-func (c *common) redisOptions(urls []string) (store.Options, error) {
-	options := store.Options{URLs: urls, SentinelMaster: c.redisMaster, Password: os.Getenv(envRedisWord)}
+// redisOptions returns how to reach a Redis. What the settings say of a password
+// and of TLS is about a Redis of the user's own: the embedded one gets none of it.
+func (c *common) redisOptions(found addresses) (store.Options, error) {
+	options := store.Options{URLs: found.Redis}
+	if found.RedisEmbedded {
+		return options, nil
+	}
+	options.SentinelMaster, options.Password = found.RedisMaster, os.Getenv(envRedisWord)
 	if c.redisPassword != "" {
 		text, err := os.ReadFile(c.redisPassword)
 		if err != nil {
@@ -117,8 +74,15 @@ func (c *common) redisOptions(urls []string) (store.Options, error) {
 		options.Password = strings.TrimRight(string(text), "\r\n")
 	}
 	config, err := c.redisTLS.config("--redis-tls")
+	if config != nil && slices.ContainsFunc(found.Redis, plainText) {
+		return options, usagef("--redis-tls-ca, --redis-tls-cert and --redis-tls-key go with rediss:// URLs: redis:// and unix:// mean no TLS")
+	}
 	options.TLS = config
 	return options, err
+}
+
+func plainText(redisURL string) bool {
+	return !strings.HasPrefix(strings.ToLower(strings.TrimSpace(redisURL)), "rediss://")
 }
 
 // config reads the files; the names of their flags begin as given.
@@ -150,55 +114,66 @@ func (f tlsFiles) config(flags string) (*tls.Config, error) {
 	return config, nil
 }
 
-// find returns the servers that a client command talks to: those of the flags,
-// else those of the serve in the data folder.
-func (c *common) find() (addresses, []string, error) {
-	found := addresses{NATS: c.natsURL}
-	if c.natsURL != "" && len(c.redisURL) > 0 {
-		return found, c.redisURL, nil
+// need says which servers a command talks to.
+type need struct{ nats, redis bool }
+
+// find returns the servers that a client command talks to: those of the settings,
+// or, where these name none, those of the serve in the data folder. The two are
+// never mixed: they may have nothing to do with each other.
+func (c *common) find(needs need) (addresses, error) {
+	named := addresses{NATS: c.natsURL, Redis: c.redisURL, RedisMaster: c.redisMaster}
+	switch {
+	case named.NATS == "" && len(named.Redis) == 0:
+		return c.findServe(needs)
+	case needs.nats && named.NATS == "":
+		return named, usagef("which NATS belongs to the Redis of --%s? set --%s", redisURLFlag, natsURLFlag)
+	case needs.redis && len(named.Redis) == 0:
+		return named, usagef("which Redis belongs to the NATS of --%s? set --%s", natsURLFlag, redisURLFlag)
 	}
+	return named, nil
+}
+
+func (c *common) findServe(needs need) (addresses, error) {
 	dir, err := c.dir()
 	if err != nil {
-		return found, nil, err
+		return addresses{}, err
 	}
 	told, err := readAddresses(dir)
-	if err != nil {
-		if c.natsURL != "" || len(c.redisURL) > 0 {
-			return found, c.redisURL, nil
-		}
-		return found, nil, err
+	switch {
+	case err != nil:
+		return told, err
+	case needs.nats && told.NATS == "", needs.redis && len(told.Redis) == 0:
+		return told, fmt.Errorf("%s in %s does not name the servers: set --%s and --%s", addressesFile, dir, natsURLFlag, redisURLFlag)
 	}
-	if found.NATS == "" {
-		found.NATS = told.NATS
-	}
-	if len(c.redisURL) > 0 {
-		return found, c.redisURL, nil
-	}
-	return found, strings.Split(told.Redis, ","), nil
+	told.RedisMaster = cmp.Or(c.redisMaster, told.RedisMaster)
+	return told, nil
 }
 
 // clientNATS connects a client command to NATS.
 func (c *common) clientNATS(name string) (*nats.Conn, error) {
-	found, _, err := c.find()
+	found, err := c.find(need{nats: true})
 	if err != nil {
 		return nil, err
 	}
-	if found.NATS == "" {
-		return nil, usagef("which NATS? set --nats-url")
+	return c.connectNATS(found.NATS, "complianced "+name)
+}
+
+// patientNATS connects a client command that waits for a NATS that is away.
+func (c *common) patientNATS(name string, log *slog.Logger) (*nats.Conn, error) {
+	found, err := c.find(need{nats: true})
+	if err != nil {
+		return nil, err
 	}
-	return c.connectNATS(found.NATS, "complianced "+name, nil, func(bool) {})
+	return c.waitForNATS(found.NATS, "complianced "+name, connection{log: log})
 }
 
 // clientStore opens the state for a client command.
 func (c *common) clientStore(ctx context.Context) (*store.Redis, error) {
-	_, urls, err := c.find()
+	found, err := c.find(need{redis: true})
 	if err != nil {
 		return nil, err
 	}
-	if len(urls) == 0 {
-		return nil, usagef("which Redis? set --redis-url")
-	}
-	options, err := c.redisOptions(urls)
+	options, err := c.redisOptions(found)
 	if err != nil {
 		return nil, err
 	}

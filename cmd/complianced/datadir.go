@@ -6,14 +6,47 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
+
+	"github.com/complianced/complianced/internal/embedded"
 )
 
 // addresses are what serve.json tells the other commands.
 type addresses struct {
-	NATS    string `json:"nats"`
-	Redis   string `json:"redis"`
-	Metrics string `json:"metrics"`
+	NATS  string  `json:"nats"`
+	Redis urlList `json:"redis"`
+	// RedisMaster is the name by which the Sentinels at Redis know the master.
+	RedisMaster string `json:"redis_master,omitempty"`
+	// RedisEmbedded says that the Redis is one that the serve started.
+	RedisEmbedded bool   `json:"redis_embedded,omitempty"`
+	Metrics       string `json:"metrics"`
+}
+
+// urlList is in serve.json one text, parted by commas. A comma in a URL, of a
+// password for example, is percent-encoded there.
+type urlList []string
+
+// MarshalJSON implements [json.Marshaler].
+func (l urlList) MarshalJSON() ([]byte, error) {
+	list := make([]string, len(l))
+	for i, url := range l {
+		list[i] = strings.ReplaceAll(url, ",", "%2C")
+	}
+	return json.Marshal(strings.Join(list, ","))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (l *urlList) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	if *l = nil; text != "" {
+		*l = strings.Split(text, ",")
+	}
+	return nil
 }
 
 const addressesFile = "serve.json"
@@ -39,14 +72,15 @@ func lockDir(path string) (*dataDir, error) {
 	return &dataDir{path: path, lock: lock}, nil
 }
 
-// empty removes all but the lock.
+// empty removes all but the locks. That of the Redis child stays, too: a child that
+// outlives its parent holds it, and a new file in its place would lock nothing.
 func (d *dataDir) empty() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	for _, entry := range entries {
-		if entry.Name() == filepath.Base(d.lock.Name()) {
+		if slices.Contains([]string{filepath.Base(d.lock.Name()), embedded.RedisLock}, entry.Name()) {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(d.path, entry.Name())); err != nil {

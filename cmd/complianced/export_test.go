@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/complianced/complianced/metrics"
@@ -16,10 +18,34 @@ var (
 	CheckAddresses  = checkAddresses
 )
 
+// Root is the command line.
+var Root = newRoot
+
+// PatientNATS returns the options of a connection that waits for its server.
+func PatientNATS() []nats.Option { return connection{log: slog.New(slog.DiscardHandler)}.options("") }
+
+// SplitListen takes an address to listen on apart.
+var SplitListen = splitListen
+
+// URLList is the list of Redis URLs in serve.json.
+type URLList = urlList
+
+// Addresses is what serve.json holds.
+type Addresses = addresses
+
+// EmptyDir locks a data folder, empties it and unlocks it.
+func EmptyDir(path string) error {
+	dir, err := lockDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.empty(), dir.close())
+}
+
 // SetFlag gives a flag a setting of YAML.
 var SetFlag = set
 
-// WatchRead returns the read with its causes of failure logged.
-func WatchRead(log *slog.Logger, read func(context.Context) (metrics.Snapshot, error)) func(context.Context) (metrics.Snapshot, error) {
-	return (&watchedRead{read: read, log: log, pipeline: metrics.NewPipeline(prometheus.NewRegistry(), version)}).call
+// WatchRead returns the read with its causes of failure logged until stopped.
+func WatchRead(log *slog.Logger, stopped <-chan struct{}, read func(context.Context) (metrics.Snapshot, error)) func(context.Context) (metrics.Snapshot, error) {
+	return (&watchedRead{read: read, log: log, pipeline: metrics.NewPipeline(prometheus.NewRegistry(), version), stopped: stopped}).call
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 
 // checkTimeout bounds one /readyz.
 const checkTimeout = 3 * time.Second
+
+// drainTimeout bounds the wait for scrapes that are under way when the serve ends.
+const drainTimeout = 3 * time.Second
 
 // health answers /readyz, live at each call. Before set it is not ready.
 type health struct {
@@ -54,7 +58,8 @@ func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // listen serves /metrics, /livez and /readyz and returns the address.
 func (s *server) listen(ctx context.Context, group *errgroup.Group) (string, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.metricsListen)
+	host, port, _ := splitListen(s.metricsListen)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return "", fmt.Errorf("metrics: %w; choose another --metrics-listen", err)
 	}
@@ -77,6 +82,12 @@ func (s *server) listen(ctx context.Context, group *errgroup.Group) (string, err
 	})
 	group.Go(func() error {
 		<-ctx.Done()
+		// A scrape that is under way still has the store and the servers.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		if web.Shutdown(limited) == nil {
+			return nil
+		}
 		return web.Close()
 	})
 	return listener.Addr().String(), nil

@@ -16,6 +16,7 @@ var version = "development"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
 	err := newRoot().ExecuteContext(ctx)
 	stop()
 	if err == nil {

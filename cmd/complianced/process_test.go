@@ -19,6 +19,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	complianced "github.com/complianced/complianced/cmd/complianced"
 )
 
 // binary is complianced, built once for all tests.
@@ -39,6 +41,9 @@ func build(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// What the command line reaches is in the test's own binary, too: without it, go
+	// test takes a result from its cache although the program has changed.
+	_ = complianced.Root()
 	binary = filepath.Join(dir, "complianced")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("%w: %s", err, out)
@@ -50,7 +55,9 @@ func build(m *testing.M) (code int, err error) {
 func command(t *testing.T, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir())
 	err := cmd.Run()
@@ -75,6 +82,14 @@ type serving struct {
 
 func serve(t *testing.T, args ...string) *serving {
 	t.Helper()
+	s := prepare(t, args...)
+	s.start()
+	return s
+}
+
+// prepare makes a serve that is not started yet.
+func prepare(t *testing.T, args ...string) *serving {
+	t.Helper()
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(t.TempDir(), "serve.log"))
 	if err != nil {
@@ -92,11 +107,17 @@ func serve(t *testing.T, args ...string) *serving {
 		}
 		_ = log.Close()
 	})
-	s.start()
 	return s
 }
 
 func (s *serving) start() {
+	s.Helper()
+	s.launch()
+	s.answers("/readyz", http.StatusOK)
+}
+
+// launch starts the process, which need not become ready.
+func (s *serving) launch() {
 	s.Helper()
 	_ = os.Remove(filepath.Join(s.dir, "serve.json"))
 	s.cmd = exec.Command(binary, s.args...)
@@ -108,7 +129,12 @@ func (s *serving) start() {
 		text, err := os.ReadFile(filepath.Join(s.dir, "serve.json"))
 		return err == nil && json.Unmarshal(text, s) == nil
 	})
-	eventually(s.T, "/readyz", func() bool { status, _ := s.get("/readyz"); return status == http.StatusOK })
+}
+
+// answers waits until the path is answered with the status.
+func (s *serving) answers(path string, want int) {
+	s.Helper()
+	eventually(s.T, fmt.Sprintf("%s %d", path, want), func() bool { have, _ := s.get(path); return have == want })
 }
 
 // kill ends the process as a power cut does.
@@ -121,13 +147,21 @@ func (s *serving) kill() {
 // stop asks the process to end, which it must do in good order.
 func (s *serving) stop() {
 	s.Helper()
-	if s.cmd.ProcessState != nil {
+	if s.cmd == nil || s.cmd.ProcessState != nil {
 		return
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	if err := s.cmd.Wait(); err != nil {
+	if err := s.end(); err != nil {
 		s.Errorf("serve ended with %v", err)
 	}
+}
+
+// end waits for the end of the process.
+func (s *serving) end() error {
+	s.Helper()
+	limit := time.AfterFunc(time.Minute, func() { _ = s.cmd.Process.Kill() })
+	defer limit.Stop()
+	return s.cmd.Wait()
 }
 
 func (s *serving) get(path string) (int, string) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
@@ -21,6 +23,8 @@ const (
 	defaultMaxAge  = 7 * 24 * time.Hour
 	// maxReplicas is JetStream's own limit.
 	maxReplicas = 5
+	// provisionTimeout bounds a provision: streams with replicas take their time.
+	provisionTimeout = time.Minute
 )
 
 func newProvision(c *common) *cobra.Command {
@@ -29,8 +33,9 @@ func newProvision(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "provision",
 		Short: "Create or update the streams and the layout",
-		Long: `Creates the streams in NATS and the layout in Redis, or updates the streams to the given limits.
-The numbers of partitions and buckets are fixed once and for all.`,
+		Long: `Creates the streams in NATS and the layout in Redis. Of streams that are there it changes the
+limits that are given, and no others. The numbers of partitions and buckets are fixed once and
+for all.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.Layout.Validate(); err != nil {
@@ -39,28 +44,14 @@ The numbers of partitions and buckets are fixed once and for all.`,
 			if p.MaxAge < 0 || p.Replicas < 1 || p.Replicas > maxReplicas {
 				return usagef("--max-age is at least 0, --replicas 1 to %d", maxReplicas)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(cmd.Context(), provisionTimeout)
 			defer cancel()
-			nc, err := c.clientNATS("provision")
-			if err != nil {
-				return err
-			}
-			defer nc.Close()
-			js, err := jetstream.New(nc)
-			if err != nil {
-				return err
-			}
 			if accept {
 				return c.acceptGaps(ctx, cmd)
 			}
-			if err := ingest.Provision(ctx, js, p); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "streams: %d of reports, 1 of dead letters\n", p.Layout.Partitions)
-			if mapping := ingest.Mapping(p.Layout); mapping != "" {
-				fmt.Fprintf(cmd.OutOrStdout(), "the NATS account needs this mapping:\n%s\n", mapping)
-			}
-			return c.provisionRedis(ctx, cmd, p.Layout)
+			p.KeepMaxAge, p.KeepReplicas = !c.given(cmd, "max-age"), !c.given(cmd, "replicas")
+			keepLayout := !c.given(cmd, "partitions") && !c.given(cmd, "buckets")
+			return c.provision(ctx, cmd.OutOrStdout(), p, keepLayout)
 		},
 	}
 	flags := cmd.Flags()
@@ -72,28 +63,60 @@ The numbers of partitions and buckets are fixed once and for all.`,
 	return cmd
 }
 
-func (c *common) provisionRedis(ctx context.Context, cmd *cobra.Command, layout compliance.Layout) error {
-	_, urls, err := c.find()
-	if err != nil || len(urls) == 0 {
-		fmt.Fprintln(cmd.OutOrStdout(), "layout: not written, no --redis-url; serve writes it to an empty Redis")
-		return nil
-	}
-	options, err := c.redisOptions(urls)
+// provision looks at both servers before it changes either. The layout in Redis
+// comes last, so that it stands for streams that are there.
+func (c *common) provision(ctx context.Context, w io.Writer, p ingest.Provisioning, keepLayout bool) error {
+	found, err := c.find(need{nats: true, redis: true})
 	if err != nil {
 		return err
 	}
-	state, err := store.New(layout, options)
+	options, err := c.redisOptions(found)
+	if err != nil {
+		return err
+	}
+	nc, err := c.connectNATS(found.NATS, "complianced provision")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return explain(nc, provisionBoth(ctx, w, nc, options, p, keepLayout))
+}
+
+func provisionBoth(ctx context.Context, w io.Writer, nc *nats.Conn, options store.Options, p ingest.Provisioning, keepLayout bool) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	looking, cancel := context.WithTimeout(ctx, connectTimeout) // Where it is not permitted, no answer comes.
+	defer cancel()
+	switch have, err := ingest.ReadLayout(looking, js); {
+	case err == nil && keepLayout:
+		p.Layout = have
+	case err != nil && !errors.Is(err, ingest.ErrNotProvisioned):
+		return err
+	}
+	if err := checkLayout(ctx, options, p.Layout); err != nil && !errors.Is(err, store.ErrNoLayout) {
+		return err
+	}
+	state, err := store.New(p.Layout, options)
 	if err != nil {
 		return err
 	}
 	defer state.Close() //nolint:errcheck // All answers were read.
-	if err := state.EnsureLayout(ctx); err != nil {
-		return err
-	}
 	if err := state.SelfTest(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "layout: %d partitions, %d buckets in redis at %s\n", layout.Partitions, layout.Buckets, state.Address())
+	if err := ingest.Provision(ctx, js, p); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "streams: %d of reports, 1 of dead letters\n", p.Layout.Partitions)
+	if mapping := ingest.Mapping(p.Layout); mapping != "" {
+		fmt.Fprintf(w, "the NATS account needs this mapping:\n%s\n", mapping)
+	}
+	if err := state.EnsureLayout(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "layout: %d partitions, %d buckets in redis at %s\n", p.Layout.Partitions, p.Layout.Buckets, state.Address())
 	return nil
 }
 

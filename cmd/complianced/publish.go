@@ -43,7 +43,7 @@ func newPublish(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			report, err := p.report(key, cmd.InOrStdin())
+			report, err := p.report(cmd.Context(), key, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -66,8 +66,7 @@ func newPublish(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "accepted as %s %d\n", ack.Stream, ack.Sequence)
-			return err
+			return p.printAck(cmd.OutOrStdout(), ack)
 		},
 	}
 	flags := cmd.Flags()
@@ -81,10 +80,16 @@ func newPublish(c *common) *cobra.Command {
 	return cmd
 }
 
-func (p *publishing) report(key compliance.Key, stdin io.Reader) (publisher.Outgoing, error) {
+func (p *publishing) report(ctx context.Context, key compliance.Key, stdin io.Reader) (publisher.Outgoing, error) {
 	report := publisher.Outgoing{Key: key, EventID: p.id, NoEventTime: p.noTime}
 	if _, err := p.out.json(); err != nil {
 		return report, err
+	}
+	if !publisher.ValidEventID(p.id) {
+		return report, usagef("--event-id has a control character, or a space at an end")
+	}
+	if p.timeout <= 0 {
+		return report, usagef("--timeout is more than 0")
 	}
 	if p.at != "" {
 		at, err := compliance.ParseDateTimeOffset(p.at)
@@ -101,12 +106,49 @@ func (p *publishing) report(key compliance.Key, stdin io.Reader) (publisher.Outg
 	if file, ok := stdin.(*os.File); ok && isTerminal(file) {
 		return report, usagef("no report: give a JSON body on standard input, or --status")
 	}
-	body, err := io.ReadAll(io.LimitReader(stdin, maxStdin+1))
-	if err != nil {
-		return report, fmt.Errorf("read the body: %w", err)
-	}
+	body, err := read(ctx, stdin)
 	report.Body = body
-	return report, nil
+	return report, err
+}
+
+// read reads standard input, or gives up with the context: nothing else ends a read
+// from a terminal or a pipe.
+func read(ctx context.Context, stdin io.Reader) (body []byte, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		body, err = io.ReadAll(io.LimitReader(stdin, maxStdin+1))
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, errors.New("interrupted before the end of the body")
+	case <-done:
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the body: %w", err)
+	}
+	return body, nil
+}
+
+// acked is an acceptance as -o json prints it, with the names that a journal of
+// simulate has.
+type acked struct {
+	Stream   string `json:"stream"`
+	Sequence uint64 `json:"sequence"`
+	ID       string `json:"id,omitempty"`
+	Time     string `json:"time,omitempty"`
+}
+
+func (p *publishing) printAck(w io.Writer, ack publisher.Ack) error {
+	if asJSON, _ := p.out.json(); !asJSON {
+		_, err := fmt.Fprintf(w, "accepted as %s %d\n", ack.Stream, ack.Sequence)
+		return err
+	}
+	line := acked{Stream: ack.Stream, Sequence: ack.Sequence, ID: ack.EventID}
+	if !ack.EventTime.IsZero() {
+		line.Time = compliance.FormatStored(ack.EventTime)
+	}
+	return json.NewEncoder(w).Encode(line)
 }
 
 // publishAndWait prints the result. A rejected report is exit status 1.

@@ -28,6 +28,9 @@ type common struct {
 	redisMaster   string
 	redisPassword string
 	redisTLS      tlsFiles
+
+	// settings are the flags that the environment or the file gave a value.
+	settings map[string]bool
 }
 
 // tlsFiles are the files of one TLS connection.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -38,6 +38,10 @@ const (
 // is kept by default.
 const tombstonesBeyond = 7 * 24 * time.Hour
 
+// connectTimeout is how long the first answer of NATS may take: so often a serve that
+// waits says why.
+const connectTimeout = 5 * time.Second
+
 // server is one serve: its settings, then what it started.
 type server struct {
 	common        *common
@@ -58,6 +62,7 @@ type server struct {
 	js       jetstream.JetStream
 	store    *store.Redis
 	layout   compliance.Layout
+	closers  []func() // Called in reverse when nothing of this serve runs any more.
 }
 
 func newServe(c *common) *cobra.Command {
@@ -93,8 +98,8 @@ for, and never provisioned: run complianced provision once.`,
 func (s *server) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&s.roles, "roles", []string{roleIngest, roleState}, "what to run: ingest merges reports, state serves the counts")
-	flags.StringVar(&s.metricsListen, "metrics-listen", "127.0.0.1:8081", "`address` of /metrics, /livez and /readyz")
-	flags.StringVar(&s.natsListen, "nats-listen", "127.0.0.1:4222", "`address` of the embedded NATS")
+	flags.StringVar(&s.metricsListen, "metrics-listen", "127.0.0.1:8081", "`address` of /metrics, /livez and /readyz; without a host, as :8081, on every interface")
+	flags.StringVar(&s.natsListen, "nats-listen", "127.0.0.1:4222", "`address` of the embedded NATS; without a host, as :4222, on every interface")
 	flags.StringSliceVar(&s.allow, "allow-policies", nil, "`patterns` of the policies to take, as policy-* (default all)")
 	flags.DurationVar(&s.tombstones, "tombstones", 0, "how long what is left of a removed record is kept; 0 is the streams' age limit plus 7 days")
 	flags.IntVar(&s.maxPolicies, "max-policies", 2000, "how many policies are labels of metrics; the rest is summed")
@@ -116,21 +121,22 @@ func (s *server) validate() error {
 	if s.tombstones < 0 || s.maxPolicies < 1 {
 		return usagef("--tombstones is at least 0, --max-policies at least 1")
 	}
-	for _, listen := range []string{s.metricsListen, s.natsListen} {
+	for flag, listen := range map[string]string{"metrics-listen": s.metricsListen, "nats-listen": s.natsListen} {
 		if _, _, err := splitListen(listen); err != nil {
-			return usagef("%q is not an address to listen on, as 127.0.0.1:8081: %w", listen, err)
+			return usagef("--%s %q is not an address to listen on, as 127.0.0.1:8081 or :8081: %w", flag, listen, err)
 		}
 	}
 	return nil
 }
 
+// splitListen returns the host, which is 0.0.0.0 where it is left out, and the port.
 func splitListen(listen string) (string, int, error) {
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", 0, err
 	}
 	port, err := strconv.ParseUint(text, 10, 16)
-	return host, int(port), err
+	return cmp.Or(host, "0.0.0.0"), int(port), err
 }
 
 // run serves until the context ends. Serving is called, in a goroutine of its
@@ -154,6 +160,9 @@ func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh b
 	}
 	defer func() { err = errors.Join(err, dir.close()) }()
 	if fresh {
+		if err := embedded.AwaitRedis(ctx, path); err != nil {
+			return quiet(ctx, err)
+		}
 		if err := dir.empty(); err != nil {
 			return err
 		}
@@ -163,38 +172,39 @@ func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh b
 	s.pipeline = metrics.NewPipeline(s.registry, version)
 	s.health = &health{}
 	group, ctx := errgroup.WithContext(ctx)
-	found := addresses{}
-	if found.Metrics, err = s.listen(ctx, group); err != nil {
-		return err
-	}
-	var closers []func()
-	defer func() {
-		for _, closer := range slices.Backward(closers) {
-			closer()
-		}
-	}()
-	redisURLs, err := s.startServers(ctx, group, path, &found, &closers)
-	if err != nil {
-		return err
-	}
-	if err := dir.tell(found); err != nil {
-		return err
-	}
-	options, err := s.common.redisOptions(redisURLs)
-	if err != nil {
-		return err
-	}
-	group.Go(func() error {
-		if err := s.prepare(ctx, options); err != nil {
-			return quiet(ctx, err)
-		}
-		return s.start(ctx, group, found, serving)
-	})
+	group.Go(func() error { return quiet(ctx, s.begin(ctx, group, dir, serving)) })
 	err = group.Wait()
 	if s.store != nil {
 		err = errors.Join(err, s.store.Close())
 	}
+	for _, closer := range slices.Backward(s.closers) {
+		closer()
+	}
 	return err
+}
+
+// begin starts everything, in the group. What it started ends with the context.
+func (s *server) begin(ctx context.Context, group *errgroup.Group, dir *dataDir, serving func(context.Context, addresses) error) error {
+	address, err := s.listen(ctx, group)
+	if err != nil {
+		return err
+	}
+	found, err := s.startServers(ctx, group, dir.path)
+	if err != nil {
+		return err
+	}
+	found.Metrics = address
+	if err := dir.tell(found); err != nil {
+		return err
+	}
+	options, err := s.common.redisOptions(found)
+	if err != nil {
+		return err
+	}
+	if err := s.prepare(ctx, options); err != nil {
+		return err
+	}
+	return s.start(ctx, group, found, serving)
 }
 
 // quiet drops the errors of a context that ended: that is how a serve is stopped.
@@ -208,8 +218,8 @@ func quiet(ctx context.Context, err error) error {
 }
 
 // startServers starts the servers that were not named, and connects to NATS.
-func (s *server) startServers(ctx context.Context, group *errgroup.Group, path string, found *addresses, closers *[]func()) ([]string, error) {
-	found.NATS = s.common.natsURL
+func (s *server) startServers(ctx context.Context, group *errgroup.Group, path string) (addresses, error) {
+	found := addresses{NATS: s.common.natsURL, Redis: s.common.redisURL, RedisMaster: s.common.redisMaster}
 	if found.NATS == "" {
 		host, port, _ := splitListen(s.natsListen)
 		if port == 0 {
@@ -217,29 +227,42 @@ func (s *server) startServers(ctx context.Context, group *errgroup.Group, path s
 		}
 		own, err := embedded.StartNATS(ctx, embedded.NATSOptions{StoreDir: filepath.Join(path, "nats"), Host: host, Port: port, Logger: s.log})
 		if err != nil {
-			return nil, err
+			return found, err
 		}
-		*closers = append(*closers, own.Close)
+		s.closers = append(s.closers, own.Close)
 		found.NATS = own.URL()
 	}
-	urls := s.common.redisURL
-	if len(urls) == 0 {
+	if len(found.Redis) == 0 {
 		own, err := s.startRedis(ctx, group, path)
 		if err != nil {
-			return nil, err
+			return found, err
 		}
-		*closers = append(*closers, func() { _ = own.Close() })
-		urls = []string{own.URL()}
+		found.Redis, found.RedisMaster, found.RedisEmbedded = urlList{own.URL()}, "", true
 	}
-	found.Redis = strings.Join(urls, ",")
-	nc, err := s.common.connectNATS(found.NATS, "complianced", s.log, s.pipeline.SetNATSConnected)
+	return found, s.connect(ctx, group, found.NATS)
+}
+
+// connect connects to NATS. The serve ends where the client gives up for good.
+func (s *server) connect(ctx context.Context, group *errgroup.Group, servers string) error {
+	closed := make(chan error, 1)
+	nc, err := s.common.waitForNATS(servers, "complianced", connection{
+		log: s.log, changed: s.pipeline.SetNATSConnected, closed: func(err error) { closed <- err },
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	*closers = append(*closers, nc.Close)
-	s.nats, s.servers = nc, found.NATS
+	s.closers = append(s.closers, nc.Close)
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-closed:
+			return err
+		}
+	})
+	s.nats, s.servers = nc, servers
 	s.js, err = jetstream.New(nc, jetstream.WithPublishAsyncTimeout(clientTimeout))
-	return urls, err
+	return err
 }
 
 func (s *server) startRedis(ctx context.Context, group *errgroup.Group, path string) (*embedded.Redis, error) {
@@ -247,6 +270,11 @@ func (s *server) startRedis(ctx context.Context, group *errgroup.Group, path str
 	if err != nil {
 		return nil, err
 	}
+	s.closers = append(s.closers, func() {
+		if err := own.Close(); err != nil {
+			s.log.WarnContext(ctx, "the embedded redis did not end as it must", slog.Any("error", err))
+		}
+	})
 	if own.StandIn() {
 		s.log.WarnContext(ctx, "a stand-in takes the place of redis", slog.String("meaning", embedded.StandInWarning))
 		return own, nil
@@ -266,7 +294,10 @@ func (s *server) startRedis(ctx context.Context, group *errgroup.Group, path str
 // that Redis does what the transaction needs.
 func (s *server) prepare(ctx context.Context, options store.Options) error {
 	if s.common.natsURL == "" {
-		own := ingest.Provisioning{Layout: compliance.Layout{Partitions: 1, Buckets: defaultBuckets}}
+		own := ingest.Provisioning{
+			Layout:     compliance.Layout{Partitions: 1, Buckets: defaultBuckets},
+			KeepMaxAge: true, KeepReplicas: true, // Those that an operator gave to streams that are there.
+		}
 		if err := s.insist(ctx, "provision the embedded NATS", func(ctx context.Context) error {
 			return ingest.Provision(ctx, s.js, own)
 		}); err != nil {
@@ -274,6 +305,9 @@ func (s *server) prepare(ctx context.Context, options store.Options) error {
 		}
 	}
 	err := s.insist(ctx, "read the layout of the streams in nats at "+withoutPassword(s.servers), func(ctx context.Context) (err error) {
+		if err := s.connected(ctx); err != nil {
+			return err
+		}
 		if s.layout, err = ingest.ReadLayout(ctx, s.js); err != nil {
 			return err
 		}
@@ -301,6 +335,25 @@ func (s *server) prepare(ctx context.Context, options store.Options) error {
 	})
 }
 
+// connected waits for NATS, or says why it is not there: the client itself tells it
+// of the first attempt and of a lost connection only.
+func (s *server) connected(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	changed := s.nats.StatusChanged(nats.CONNECTED)
+	defer s.nats.RemoveStatusListener(changed)
+	for !s.nats.IsConnected() {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return s.notConnected()
+		}
+	}
+	return nil
+}
+
+func (s *server) notConnected() error { return fmt.Errorf("not connected: %s", lastError(s.nats)) }
+
 // checkRedis shows that Redis holds this layout and does what the roles need. For
 // the state alone it writes nothing: its user may be one who only reads.
 func (s *server) checkRedis(ctx context.Context, options store.Options) error {
@@ -310,18 +363,26 @@ func (s *server) checkRedis(ctx context.Context, options store.Options) error {
 		}
 		return s.store.EnsureLayout(ctx)
 	}
+	err := checkLayout(ctx, options, s.layout)
+	if errors.Is(err, store.ErrNoLayout) {
+		return nil // Nothing was merged yet.
+	}
+	return err
+}
+
+// checkLayout reads which layout Redis holds. The error is [store.ErrNoLayout] where
+// it holds none, and [*store.LayoutError] where it holds another one than wanted.
+func checkLayout(ctx context.Context, options store.Options, want compliance.Layout) error {
 	there, err := store.Open(ctx, options)
 	switch {
-	case errors.Is(err, store.ErrNoLayout):
-		return nil // Nothing was merged yet.
 	case errors.Is(err, compliance.ErrLayout):
-		return &store.LayoutError{Want: s.layout} // Waiting does not mend it.
+		return &store.LayoutError{Want: want} // Waiting does not mend it.
 	case err != nil:
 		return err
 	}
 	defer there.Close() //nolint:errcheck // Nothing was written.
-	if have := there.Layout(); have != s.layout {
-		return &store.LayoutError{Want: s.layout, Have: have, Version: store.LayoutVersion}
+	if have := there.Layout(); have != want {
+		return &store.LayoutError{Want: want, Have: have, Version: store.LayoutVersion}
 	}
 	return nil
 }
@@ -351,7 +412,7 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, serving func(context.Context, addresses) error) error {
 	state := &stateReader{js: s.js, store: s.store, layout: s.layout}
 	if slices.Contains(s.roles, roleState) {
-		read := (&watchedRead{read: state.read, log: s.log, address: s.store.Address(), pipeline: s.pipeline}).call
+		read := (&watchedRead{read: state.read, log: s.log, address: s.store.Address(), pipeline: s.pipeline, stopped: ctx.Done()}).call
 		err := s.registry.Register(metrics.NewState(read, metrics.StateOptions{
 			MaxPolicies: s.maxPolicies, PolicyNames: s.policyNames,
 		}))
@@ -376,6 +437,9 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, found address
 }
 
 func (s *server) checkNATS(ctx context.Context) error {
+	if !s.nats.IsConnected() {
+		return fmt.Errorf("nats at %s: %w", withoutPassword(s.servers), s.notConnected())
+	}
 	if _, err := s.js.Stream(ctx, ingest.StreamName(s.layout, 0)); err != nil {
 		return fmt.Errorf("nats at %s: %w", withoutPassword(s.servers), err)
 	}

@@ -82,18 +82,6 @@ Exit status: 0 when done or interrupted, 1 when reports are not accepted at the 
 	return cmd
 }
 
-// patientNATS connects a client command that waits for a NATS that is away.
-func (c *common) patientNATS(name string, log *slog.Logger) (*nats.Conn, error) {
-	found, _, err := c.find()
-	if err != nil {
-		return nil, err
-	}
-	if found.NATS == "" {
-		return nil, usagef("which NATS? set --nats-url")
-	}
-	return c.connectNATS(found.NATS, "complianced "+name, log, func(bool) {})
-}
-
 func (l *load) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.IntVar(&l.fleet.Devices, "devices", 1000, "`number` of devices")
@@ -107,10 +95,10 @@ func (l *load) add(cmd *cobra.Command) {
 		"default; worst: every report changes every property; or steady: most reports change lastReportedDateTime alone")
 	flags.StringVar(&l.journal, "journal", "", "`file` to write what was accepted to, one line of JSON a report")
 	shares := pflag.NewFlagSet("shares", pflag.ContinueOnError)
-	shares.Float64Var(&l.fleet.Partial, "partial", 0.1, "`share` of reports with some properties, or none")
+	shares.Float64Var(&l.fleet.Partial, "partial", 0.1, "`share` of reports with some properties, or none; with --removed and --bad at most 0.99")
 	shares.Float64Var(&l.fleet.Nulls, "nulls", 0.1, "`share` of null in partial reports, among the values that may be null")
-	shares.Float64Var(&l.fleet.Removed, "removed", 0, "`share` of reports that delete their record")
-	shares.Float64Var(&l.fleet.Bad, "bad", 0.01, "`share` of reports that break a rule")
+	shares.Float64Var(&l.fleet.Removed, "removed", 0, "`share` of reports that delete their record; see --partial")
+	shares.Float64Var(&l.fleet.Bad, "bad", 0.01, "`share` of reports that break a rule; see --partial")
 	shares.Float64Var(&l.fleet.Duplicates, "duplicates", 0.02, "`share` of reports sent twice, up to 64 reports later")
 	shares.Float64Var(&l.fleet.Reorder, "reorder", 0.05, "`share` of reports sent after up to 1023 that were made later")
 	shares.Float64Var(&l.fleet.Late, "late", 0.01, "`share` of reports made up to two hours before they are sent")
@@ -149,7 +137,7 @@ func (l *load) validate() error {
 		return usagef("--devices and --policies are at least 1, --duration at least 0")
 	}
 	if err := l.fleet.Validate(); err != nil {
-		return usagef("--%w", err)
+		return usagef("--%w", err) // It begins with the name of a flag.
 	}
 	return nil
 }

@@ -33,6 +33,9 @@ type watchedRead struct {
 	log      *slog.Logger
 	address  string
 	pipeline *metrics.Pipeline
+	// stopped, where not nil, is closed when the serve ends: from then on a read may
+	// fail.
+	stopped <-chan struct{}
 
 	mu   sync.Mutex // Guards last.
 	last string
@@ -44,6 +47,11 @@ func (w *watchedRead) call(ctx context.Context) (metrics.Snapshot, error) {
 		err = fmt.Errorf("it takes longer than a scrape waits: %w", ctx.Err())
 	}
 	_, corrupt := errors.AsType[*compliance.CorruptError](err)
+	select {
+	case <-w.stopped:
+		return snapshot, err
+	default:
+	}
 	w.pipeline.SetRedisConnected(err == nil || corrupt)
 	w.mu.Lock()
 	defer w.mu.Unlock()

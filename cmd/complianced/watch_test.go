@@ -8,13 +8,10 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/redis/go-redis/v9"
@@ -27,7 +24,7 @@ import (
 func TestACauseIsLoggedWhenItComesChangesAndGoes(t *testing.T) {
 	var log bytes.Buffer
 	var failure error
-	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), func(context.Context) (metrics.Snapshot, error) {
+	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), nil, func(context.Context) (metrics.Snapshot, error) {
 		return metrics.Snapshot{}, failure
 	})
 	timeout := func(port int) error { return fmt.Errorf("read tcp 127.0.0.1:%d->127.0.0.1:6379: i/o timeout", port) }
@@ -54,11 +51,23 @@ func TestACauseIsLoggedWhenItComesChangesAndGoes(t *testing.T) {
 func TestAReadThatComesTooLateIsAFailure(t *testing.T) {
 	var log bytes.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
-	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), func(context.Context) (metrics.Snapshot, error) {
+	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), nil, func(context.Context) (metrics.Snapshot, error) {
 		cancel()
 		return metrics.Snapshot{}, nil
 	})
 	if _, err := read(ctx); err == nil || !strings.Contains(log.String(), "longer than a scrape waits") {
+		t.Errorf("%v: %s", err, log.String())
+	}
+}
+
+func TestAReadThatFailsAfterTheStopIsNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	stopped := make(chan struct{})
+	read := complianced.WatchRead(slog.New(slog.NewTextHandler(&log, nil)), stopped, func(context.Context) (metrics.Snapshot, error) {
+		return metrics.Snapshot{}, errors.New("closed")
+	})
+	close(stopped)
+	if _, err := read(t.Context()); err == nil || log.Len() > 0 {
 		t.Errorf("%v: %s", err, log.String())
 	}
 }
@@ -182,39 +191,13 @@ func TestTheLogSaysWhatAStandInMeans(t *testing.T) {
 }
 
 func TestWhatNATSRefusesIsLoggedWithoutTheDevice(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "nats.conf")
-	text := fmt.Sprintf(`listen: "127.0.0.1:-1"
-jetstream {store_dir: %q}
-authorization {users: [
+	b := startBroker(t, `
   {user: admin, password: word}
-  {user: worker, password: word, permissions: {publish: {deny: "compliance.result.>"}}}
-]}
-`, dir)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	options, err := server.ProcessConfigFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options.NoSigs, options.NoLog = true, true
-	broker, err := server.NewServer(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	broker.Start()
-	t.Cleanup(broker.Shutdown)
-	if !broker.ReadyForConnections(10 * time.Second) {
-		t.Fatal("nats-server does not start")
-	}
-	admin := "nats://admin:word@" + broker.Addr().String()
-	t.Setenv("COMPLIANCED_NATS_URL", admin)
-	if _, stderr, status := command(t, "", "provision"); status != 0 {
-		t.Fatal(stderr)
-	}
-	t.Setenv("COMPLIANCED_NATS_URL", "worker:word@"+broker.Addr().String())
-	s := serve(t)
+  {user: worker, password: word, permissions: {publish: {deny: "compliance.result.>"}}}`)
+	own, _ := ownRedis(t, t.TempDir())
+	admin := b.provision("admin:word", own)
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("worker:word"))
+	s := serve(t, "--redis-url", own.URL())
 	nc, err := nats.Connect(admin)
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +213,7 @@ authorization {users: [
 	if _, err := js.PublishMsg(t.Context(), report); err != nil {
 		t.Fatal(err)
 	}
-	s.says("nats reports an error", "Permissions Violation", "address=nats://"+broker.Addr().String())
+	s.says("nats reports an error", "Permissions Violation", "address="+b.url(""))
 	log, err := os.ReadFile(s.log.Name())
 	if err != nil {
 		t.Fatal(err)

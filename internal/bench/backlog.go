@@ -10,9 +10,20 @@ import (
 	"github.com/complianced/complianced/internal/rig"
 )
 
-// largeEvery is how many reports there are for each that is as large as the stream
-// takes: 1 %.
-const largeEvery = 100
+// One report of largeEvery is as large as the stream takes. They come in blocks of
+// largeBlock, 64 MB each: spread out they would come to no limit of what the worker
+// reads ahead (16 MiB) and merges at a time (8 MiB).
+const (
+	largeEvery = 100
+	largeBlock = 1000
+)
+
+// isLarge tells whether the i-th of n reports is large. The block is the last part of
+// its share.
+func isLarge(i, n int) bool {
+	block := max(1, min(largeBlock, n/largeEvery))
+	return i%(block*largeEvery) >= block*(largeEvery-1)
+}
 
 // maxMessage is the greatest report that the stream takes, headers included.
 const maxMessage = 64 << 10
@@ -50,7 +61,7 @@ func drainBacklog(ctx context.Context, programs rig.Programs, s Settings, append
 	progress("backlog: the first is drained")
 	want, large, err := lot(func(i int) fleet.Report {
 		r := f.At(uint64(s.Backlog + i))
-		if i%largeEvery == largeEvery-1 {
+		if isLarge(i, s.Backlog) {
 			enlarge(&r)
 		}
 		return r

@@ -24,7 +24,8 @@ import (
 // bareCommand is the argument that makes this program the bare work. It reads from
 // standard input one BareOptions, and then again and again a BareTask, which it
 // prepares, and a BareStart, upon which it works. It answers each with one line: a
-// BareReady or a BareResult.
+// BareReady or a BareResult. With a live task there is one more BareReady before
+// the result, once it reads.
 const bareCommand = "bare"
 
 // BareSettings are how the bare work drives Redis.
@@ -55,20 +56,20 @@ type BareTask struct {
 	Reports int    `json:"reports"`
 	// Create makes it write the first values of all records, without reading.
 	Create bool `json:"create"`
+	// Live makes it write each report as it comes, and measure how long that takes.
+	Live bool `json:"live"`
 }
 
 // BareStart says where the reports are, by partition.
 type BareStart struct {
 	// First are the sequences to read from.
 	First []uint64 `json:"first"`
-	// Each is how many reports to read.
+	// Each is how many reports to read. A live task reads as many as it has.
 	Each []int `json:"each"`
 }
 
 // BareReady says that a task is prepared.
-type BareReady struct {
-	Commands int `json:"commands"`
-}
+type BareReady struct{}
 
 // BareResult is what a task took.
 type BareResult struct {
@@ -78,6 +79,8 @@ type BareResult struct {
 	CPU     time.Duration `json:"cpu"`
 	Mallocs uint64        `json:"mallocs"`
 	Bytes   uint64        `json:"bytes"`
+	// Latency is that of a live task, from store time to reply.
+	Latency Quantiles `json:"latency"`
 }
 
 // runBare is the bare work as a process. It ends with its input.
@@ -104,14 +107,20 @@ func runBare(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 			return err
 		}
 		runtime.GC()
-		if err := encoder.Encode(BareReady{Commands: len(lot.shard)}); err != nil {
+		ready := func() error { return encoder.Encode(BareReady{}) }
+		if err := ready(); err != nil {
 			return err
 		}
 		var start BareStart
 		if err := decoder.Decode(&start); err != nil {
 			return err
 		}
-		result, err := w.measure(ctx, lot, start)
+		var result BareResult
+		if task.Live {
+			result, err = w.live(ctx, lot, start, ready)
+		} else {
+			result, err = w.measure(ctx, lot, start)
+		}
 		if err != nil {
 			return err
 		}
@@ -254,19 +263,32 @@ func (t *turn) end() {
 	}
 }
 
-// count reads reports of a partition with the settings of package ingest, and does
-// nothing with them.
-func (w *bareWork) count(ctx context.Context, partition int, first uint64, n int, t *turn) error {
+// What the worker asks NATS for, see package ingest.
+const (
+	pullReports = 8000
+	pullBytes   = 8 << 20
+	heartbeat   = time.Second
+	expiry      = 5 * time.Second
+	inactive    = 30 * time.Second
+)
+
+// messages reads a partition as package ingest does.
+func (w *bareWork) messages(ctx context.Context, partition int, first uint64) (jetstream.MessagesContext, error) {
 	consumer, err := w.js.OrderedConsumer(ctx, ingest.StreamName(w.options.layout(), partition), jetstream.OrderedConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       first,
-		InactiveThreshold: 30 * time.Second,
+		InactiveThreshold: inactive,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(4000, 4<<20),
-		jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(5*time.Second))
+	return consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullReports, pullBytes),
+		jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(expiry))
+}
+
+// count reads reports of a partition and does nothing with them.
+func (w *bareWork) count(ctx context.Context, partition int, first uint64, n int, t *turn) error {
+	messages, err := w.messages(ctx, partition, first)
 	if err != nil {
 		return err
 	}
@@ -284,21 +306,28 @@ func (w *bareWork) count(ctx context.Context, partition int, first uint64, n int
 
 // write sends the commands of a connection, as many in a pipeline as it is told.
 func (w *bareWork) write(ctx context.Context, lot *lot, commands []command, turns <-chan int) error {
-	fields := make([]any, 0, 2*compliance.NumProperties)
 	room := make([]values, w.options.Settings.Pipeline)
 	for n := range turns {
-		_, err := w.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for i, c := range commands[:n] {
-				var key string
-				key, fields = lot.read(c, &room[i], fields[:0])
-				pipe.HSet(ctx, key, fields...)
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("write hashes: %w", err)
+		if err := w.send(ctx, lot, commands[:n], room); err != nil {
+			return err
 		}
 		commands = commands[n:]
+	}
+	return nil
+}
+
+// send writes commands in one pipeline. There is room for the values of each.
+func (w *bareWork) send(ctx context.Context, lot *lot, commands []command, room []values) error {
+	var memory [2 * compliance.NumProperties]any
+	_, err := w.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, c := range commands {
+			key, fields := lot.read(c, &room[i], memory[:0])
+			pipe.HSet(ctx, key, fields...)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write hashes: %w", err)
 	}
 	return nil
 }

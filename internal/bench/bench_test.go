@@ -15,7 +15,9 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	_ = os.RemoveAll(programsDir) // "" is nothing.
+	os.Exit(code)
 }
 
 func TestASmallRunMeasuresEverythingAndIsRight(t *testing.T) {
@@ -24,7 +26,7 @@ func TestASmallRunMeasuresEverythingAndIsRight(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "bench.json")
 	args := []string{
-		"--reports", "3000", "--devices", "500", "--count", "1", "--backlog", "3000", "--for", "300ms",
+		"--reports", "3000", "--devices", "500", "--count", "1", "--backlog", "3000", "--for", "300ms", "--rate-kept", "0",
 		"--appendonly", "yes", "--mix", "steady", "--dir", t.TempDir(), "--json", file,
 	}
 	var out, progress bytes.Buffer
@@ -39,16 +41,17 @@ func TestASmallRunMeasuresEverythingAndIsRight(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	delete(got, "profiles") // None was asked for.
+	settings, _ := got["settings"].(map[string]any)
+	delete(settings, "rate_kept")
 	for _, place := range unset("", got) {
 		t.Errorf("no figure at %s", place)
 	}
-	for part, n := range map[string]int{"speed": 1, "latency": 1, "memory": 1, "backlog": 1} {
+	for part, n := range map[string]int{"speed": 1, "latency": 1, "memory": 1, "backlog": 1, "profiles": 1, "targets": 6} {
 		if all, _ := got[part].([]any); len(all) != n {
 			t.Errorf("%d results of %s, not %d", len(all), part, n)
 		}
 	}
-	for _, want := range []string{"reports/s", "bare work = 1", "p99.9", "own versions", "64 KiB", "as they must be"} {
+	for _, want := range []string{"reports/s", "bare work = 1", "p99.9", "own versions", "64 KiB", "GOGC", "cum%", "at most 20 ms", "as they must be"} {
 		if !bytes.Contains(out.Bytes(), []byte(want)) {
 			t.Errorf("the text has no %q:\n%s", want, &out)
 		}
@@ -95,6 +98,7 @@ func TestFlagsThatAreWrongAreNamed(t *testing.T) {
 		{"--count", "0"},
 		{"--buckets", "300"},
 		{"--bare-connections", "1000"},
+		{"--rate-kept", "1.1"},
 		{"more"},
 	} {
 		if _, err := parse(args, new(bytes.Buffer)); err == nil {

@@ -38,7 +38,20 @@ type deployment struct {
 	goal goal
 	// drained is called at the end of a drain, while the worker runs.
 	drained func(ctx context.Context) error
+	limits  limits
 }
+
+// limits are how long things may take before they are an error.
+type limits struct {
+	// settle is for the servers to come to rest.
+	settle time.Duration
+	// stall is for any floor to move while there is something to merge.
+	stall time.Duration
+	// ack is for NATS to acknowledge a report.
+	ack time.Duration
+}
+
+var defaultLimits = limits{settle: time.Minute, stall: time.Minute, ack: 30 * time.Second}
 
 // goal is up to where the floors have to come.
 type goal struct {
@@ -56,7 +69,7 @@ func redisArgs(appendOnly string) []string {
 
 // deploy starts the servers and provisions them. The worker is not started.
 func deploy(ctx context.Context, programs rig.Programs, s Settings, appendOnly string) (d *deployment, err error) {
-	d = &deployment{layout: s.layout()}
+	d = &deployment{layout: s.layout(), limits: defaultLimits}
 	d.goal = goal{ends: make([]uint64, s.Partitions), last: make([]uint64, s.Buckets)}
 	if d.dir, err = os.MkdirTemp(s.dir, "bench-"); err != nil {
 		return nil, err
@@ -137,18 +150,29 @@ func (d *deployment) processes() []*rig.Process {
 	return all
 }
 
+// At rest means that all servers together use no more than a clock tick of processor
+// time, in which it is counted, in a step: 2 %. That is less than what a Redis takes
+// to enlarge its tables in the background.
+const (
+	restStep = 500 * time.Millisecond
+	restTick = 10 * time.Millisecond
+)
+
 // settle waits until the servers have nothing more to do, so that the work of a
 // preload is not counted as that of a drain.
 func (d *deployment) settle(ctx context.Context) error {
-	const step, most = 200 * time.Millisecond, 50
+	began := time.Now()
 	before, err := d.cpu()
-	for n := 0; err == nil && n < most; n++ {
-		if err = pause(ctx, step); err != nil {
+	for err == nil {
+		if err = pause(ctx, restStep); err != nil {
 			return err
 		}
 		var now time.Duration
-		if now, err = d.cpu(); now-before <= step/10 {
-			break
+		if now, err = d.cpu(); err != nil || now-before <= restTick {
+			return err
+		}
+		if time.Since(began) > d.limits.settle {
+			return wrongf("the servers do not come to rest in %s: they used %s of processor time in the last %s", d.limits.settle, now-before, restStep)
 		}
 		before = now
 	}

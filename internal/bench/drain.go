@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/complianced/complianced/compliance"
 )
 
@@ -45,12 +47,11 @@ func (d *deployment) drain(ctx context.Context, want sent) (Drained, error) {
 	if err != nil {
 		return r, err
 	}
-	started := make(chan error, 1)
-	go func() { started <- d.worker.Start(ctx) }()
-	took, err := d.await(ctx)
-	if errStart := <-started; errStart != nil {
-		return r, errStart
-	}
+	var took time.Duration
+	err = d.watched(ctx, d.worker.Start, func(ctx context.Context) (err error) {
+		took, err = d.await(ctx)
+		return err
+	})
 	if err != nil {
 		return r, err
 	}
@@ -80,6 +81,25 @@ func (d *deployment) drain(ctx context.Context, want sent) (Drained, error) {
 	return r, d.worker.Stop()
 }
 
+// watched starts the worker and does the work meanwhile. A worker that does not come
+// up, or ends before the work does, ends the work.
+func (d *deployment) watched(ctx context.Context, start, work func(ctx context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	working, done := context.WithCancel(ctx)
+	defer done()
+	group.Go(func() error {
+		if err := start(ctx); err != nil {
+			return err
+		}
+		return d.worker.Watch(working)
+	})
+	group.Go(func() error {
+		defer done()
+		return work(ctx)
+	})
+	return group.Wait()
+}
+
 // await returns the time from the last look before the first report was applied to
 // the first look after the last one.
 func (d *deployment) await(ctx context.Context) (time.Duration, error) {
@@ -90,7 +110,7 @@ func (d *deployment) await(ctx context.Context) (time.Duration, error) {
 	}
 	began := time.Now()
 	err = d.poll(ctx, probes, func(looked time.Time, floors []compliance.Floor) {
-		if slices.EqualFunc(floors, start, func(a, b compliance.Floor) bool { return a.Sequence == b.Sequence }) {
+		if sameSequences(floors, start) {
 			began = looked
 		}
 	})
@@ -101,10 +121,17 @@ func (d *deployment) await(ctx context.Context) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// poll looks at the floors of buckets until all their reports are merged.
+func sameSequences(floors, others []compliance.Floor) bool {
+	return slices.EqualFunc(floors, others, func(a, b compliance.Floor) bool { return a.Sequence == b.Sequence })
+}
+
+// poll looks at the floors of buckets until all their reports are merged, or none of
+// them moves any more.
 func (d *deployment) poll(ctx context.Context, buckets []compliance.Bucket, seen func(time.Time, []compliance.Floor)) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	var last []compliance.Floor
+	moved := time.Now()
 	for {
 		looked := time.Now()
 		floors, err := d.state.Floors(ctx, buckets)
@@ -114,6 +141,12 @@ func (d *deployment) poll(ctx context.Context, buckets []compliance.Bucket, seen
 		seen(looked, floors)
 		if d.reached(buckets, floors) {
 			return nil
+		}
+		if !sameSequences(floors, last) {
+			last, moved = floors, looked
+		}
+		if looked.Sub(moved) > d.limits.stall {
+			return wrongf("the worker merges nothing for %s; its log is %s", d.limits.stall, d.worker.LogFile())
 		}
 		select {
 		case <-ctx.Done():

@@ -12,53 +12,116 @@ import (
 
 const latencyName = "compliance_report_latency_seconds"
 
-// quantiles are those of one run, in seconds.
-type quantiles struct {
-	reports             int
-	p50, p99, p999, max float64
-	// width is by how much a value is too great at most, as a share of it.
+// latencyRun is one run of the worker and of the bare work.
+type latencyRun struct {
+	reports      int
+	system, bare Quantiles
+	// width is by how much a value of the system is too great at most, as a share of it.
 	width float64
+	// rate and bareRate are how many reports a second were published.
+	rate, bareRate float64
 }
 
-// latency publishes at the fixed rate while the worker runs, first a while that does
-// not count, then as often as the settings say for a share of the time.
-func (o *session) latency(ctx context.Context) ([]quantiles, error) {
+// latency publishes at the fixed rate while the bare work runs, and then while the
+// worker runs; each time first a while that does not count, then as often as the
+// settings say for a share of the time.
+func (o *session) latency(ctx context.Context) ([]latencyRun, error) {
 	s := o.settings
+	each := max(1, int(int64(s.Rate)*int64(s.For)/int64(time.Second))/s.Count)
+	warm := max(1, min(each, s.Rate))
+	total, err := o.liveBare(ctx, warm, &latencyRun{})
+	if err != nil {
+		return nil, err
+	}
+	runs := make([]latencyRun, s.Count)
+	for i := range runs {
+		t, err := o.liveBare(ctx, each, &runs[i])
+		if err != nil {
+			return nil, err
+		}
+		total = total.plus(t)
+	}
 	if err := o.worker.Start(ctx); err != nil {
 		return nil, err
 	}
-	each := max(1, int(int64(s.Rate)*int64(s.For)/int64(time.Second))/s.Count)
-	total, err := o.publishAndWait(ctx, max(1, min(each, s.Rate)))
+	err = o.watched(ctx, func(context.Context) error { return nil }, func(ctx context.Context) error { return o.liveWorker(ctx, total, warm, each, runs) })
 	if err != nil {
 		return nil, err
 	}
+	return runs, errors.Join(o.checkState(ctx, o.expected), o.worker.Stop())
+}
+
+// liveBare measures the bare work once.
+func (o *session) liveBare(ctx context.Context, n int, run *latencyRun) (t sent, err error) {
+	if err := errors.Join(o.bareWork.prepare(BareTask{From: o.made, Reports: n, Live: true}), o.bareWork.ready()); err != nil {
+		return t, err
+	}
+	var start BareStart
+	for _, end := range o.goal.ends {
+		start.First = append(start.First, end+1)
+	}
+	result, err := o.bareWork.live(start, func() error {
+		t, err = o.publish(ctx, n, o.settings.Rate)
+		return err
+	})
+	if err != nil {
+		return t, err
+	}
+	if result.Read != n || result.Written != n {
+		return t, wrongf("the bare work read %d and wrote %d, not %d", result.Read, result.Written, n)
+	}
+	run.bare = result.Latency
+	run.bareRate, err = o.settings.kept(t)
+	return t, err
+}
+
+// liveWorker measures the worker as often as there are runs, after it merged the
+// reports that wait and some more.
+func (o *session) liveWorker(ctx context.Context, total sent, warm, each int, runs []latencyRun) error {
+	t, err := o.publishAndWait(ctx, warm)
+	if err != nil {
+		return err
+	}
+	total = total.plus(t)
 	metrics, err := o.outcomes(ctx, total)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var runs []quantiles
-	for range s.Count {
-		timed, err := o.publishAndWait(ctx, each)
+	for i := range runs {
+		run := &runs[i]
+		t, err := o.publishAndWait(ctx, each)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		total = total.plus(timed)
+		if run.rate, err = o.settings.kept(t); err != nil {
+			return err
+		}
+		total = total.plus(t)
 		before := metrics.histogram(latencyName)
 		if metrics, err = o.outcomes(ctx, total); err != nil {
-			return nil, err
+			return err
 		}
 		h, err := between(before, metrics.histogram(latencyName))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if got := h.total(); got != uint64(timed.applied()) {
-			return nil, wrongf("the worker measured the latency of %d reports, not of %d", got, timed.applied())
+		if got := h.total(); got != uint64(t.applied()) {
+			return wrongf("the worker measured the latency of %d reports, not of %d", got, t.applied())
 		}
-		runs = append(runs, quantiles{
-			reports: timed.applied(), p50: h.quantile(.5), p99: h.quantile(.99), p999: h.quantile(.999), max: h.quantile(1), width: h.base - 1,
-		})
+		run.reports, run.width = t.applied(), h.base-1
+		run.system = Quantiles{h.quantile(.5), h.quantile(.99), h.quantile(.999), h.quantile(1)}
 	}
-	return runs, errors.Join(o.checkState(ctx, o.expected), o.worker.Stop())
+	return nil
+}
+
+// kept returns the rate of a publishing, which is wrong where it was too low. The
+// first report has no pause before it.
+func (s Settings) kept(t sent) (float64, error) {
+	rate := float64(t.reports) / (t.took.Seconds() + 1/float64(s.Rate))
+	if rate < s.RateKept*float64(s.Rate) {
+		return rate, wrongf("%.0f reports a second were published, not %d; the machine has too much else to do, or --rate is too high for it", rate, s.Rate)
+	}
+	return rate, nil
 }
 
 func (o *session) publishAndWait(ctx context.Context, n int) (sent, error) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -50,18 +51,23 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
-	b.output.Seconds = time.Since(b.began).Seconds()
+	b.output.Seconds, b.output.Targets = time.Since(b.began).Seconds(), b.output.targets()
 	if err := b.output.print(out); err != nil {
 		return err
 	}
-	if s.json == "" {
+	return errors.Join(b.output.write(s.json), b.output.missed())
+}
+
+// write writes everything as JSON, where that is asked for.
+func (o *Output) write(path string) error {
+	if path == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(b.output, "", "  ")
+	text, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.json, append(text, '\n'), 0o600)
+	return os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
 // bench is one run of this program.
@@ -86,7 +92,7 @@ func (b *bench) build(ctx context.Context) (err error) {
 	if b.programs, err = rig.Build(ctx, b.bin); err != nil {
 		return err
 	}
-	if b.profile != "" {
+	if b.has(partProfile) {
 		if b.profiled, err = buildProfiled(ctx, b.programs, b.bin); err != nil {
 			return err
 		}
@@ -128,7 +134,7 @@ func (b *bench) measure(ctx context.Context) error {
 // sessions are the mixes that are needed.
 func (b *bench) sessions() []fleet.Mix {
 	var mixes []fleet.Mix
-	if b.has(partSpeed) || b.has(partLatency) || b.profile != "" {
+	if b.has(partSpeed) || b.has(partLatency) || b.has(partProfile) {
 		mixes = b.Mixes
 	}
 	if b.has(partMemory) && !slices.Contains(mixes, fleet.Worst) {
@@ -146,7 +152,13 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, m
 	defer func() { err = errors.Join(err, o.close()) }()
 	b.tell(fmt.Sprintf("mix %s, append-only file %s: the records are there", mix, appendOnly))
 	if mix == fleet.Worst {
-		memory.Uniform, memory.UniformRecords = o.perRecord, o.records()
+		memory.UniformRecords = o.records()
+		var errBare error
+		memory.Uniform, err = o.perRecord(ctx, o.client, o.empty)
+		memory.Bare, errBare = o.perRecord(ctx, o.other, o.bareEmpty)
+		if err := errors.Join(err, errBare); err != nil {
+			return err
+		}
 	}
 	if !slices.Contains(b.Mixes, mix) {
 		return nil
@@ -157,6 +169,13 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, m
 			return err
 		}
 		b.output.Speed = append(b.output.Speed, speedOf(appendOnly, mix, runs))
+		after := &memory.SteadyAfter
+		if mix == fleet.Worst {
+			after = &memory.UniformAfter
+		}
+		if *after, err = o.perRecord(ctx, o.client, o.empty); err != nil {
+			return err
+		}
 	}
 	if b.has(partLatency) {
 		runs, err := o.latency(ctx)
@@ -166,8 +185,12 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, m
 		b.output.Latency = append(b.output.Latency, latencyOf(appendOnly, mix, runs))
 		b.tell("latency is measured")
 	}
-	if b.profile != "" {
-		top, err := o.profile(ctx, b.profiled, string(mix)+"-appendonly-"+appendOnly)
+	if b.has(partProfile) {
+		dir := b.profile
+		if dir == "" {
+			dir = filepath.Join(b.bin, "profiles")
+		}
+		top, err := o.profile(ctx, b.profiled, dir, string(mix)+"-appendonly-"+appendOnly)
 		if err != nil {
 			return err
 		}

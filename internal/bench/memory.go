@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/internal/fleet"
 	"github.com/complianced/complianced/internal/rig"
@@ -33,7 +35,7 @@ func ownMemory(ctx context.Context, programs rig.Programs, s Settings, appendOnl
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	before, err := d.usedMemory(ctx)
+	before, err := usedMemory(ctx, d.client)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -49,7 +51,7 @@ func ownMemory(ctx context.Context, programs rig.Programs, s Settings, appendOnl
 	if err := d.checkState(ctx, e); err != nil {
 		return 0, 0, err
 	}
-	after, err := d.usedMemory(ctx)
+	after, err := usedMemory(ctx, d.client)
 	return float64(after-before) / float64(records), records, err
 }
 
@@ -71,10 +73,10 @@ func single(f *fleet.Fleet, i int) fleet.Report {
 
 // usedMemory waits until the server has settled: its tables grow step by step, and
 // the buffers of connections that closed go.
-func (d *deployment) usedMemory(ctx context.Context) (int64, error) {
+func usedMemory(ctx context.Context, client *redis.Client) (int64, error) {
 	last := int64(-1)
 	for {
-		text, err := d.client.Info(ctx, "memory").Result()
+		text, err := client.Info(ctx, "memory").Result()
 		if err != nil {
 			return 0, err
 		}

@@ -19,12 +19,15 @@ type sent struct {
 	reports   int
 	unchanged int
 	rejected  int
+	// took is how long the publishing took, without waiting for the last report to be
+	// acknowledged.
+	took time.Duration
 }
 
 func (s *sent) applied() int { return s.reports - s.unchanged - s.rejected }
 
 func (s *sent) plus(t sent) sent {
-	return sent{s.reports + t.reports, s.unchanged + t.unchanged, s.rejected + t.rejected}
+	return sent{s.reports + t.reports, s.unchanged + t.unchanged, s.rejected + t.rejected, s.took + t.took}
 }
 
 // count counts a report, and makes it part of what the records must be.
@@ -41,14 +44,14 @@ func (s *sent) count(e *expected, r *fleet.Report) error {
 	return e.take(r)
 }
 
-// Limits of what is under way: the server keeps up to 10,000 reports that it has not
-// yet stored, and drops what comes on top. Only every ackEvery-th report is
-// acknowledged, which is half the work; that none is missing shows in the sequence
-// of the last one.
+// Limits of what is under way: the server keeps up to 10,000 reports, and 128 MiB,
+// that it has not yet stored, and drops what comes on top. Only one report of
+// ackEvery, or of ackBytes, is acknowledged, which is half the work; that none is
+// missing shows in the sequence of the last one.
 const (
 	ackEvery   = 500
+	ackBytes   = 2 << 20
 	maxPending = 12
-	stallWait  = 30 * time.Second
 )
 
 // maxBody is the greatest body that is applied.
@@ -58,13 +61,14 @@ const maxBody = 16 << 10
 // as fast as possible.
 func (d *deployment) preload(ctx context.Context, e *expected, n, rate int, next func(i int) fleet.Report) (sent, error) {
 	var refused atomic.Pointer[error]
-	js, err := jetstream.New(d.nc, jetstream.WithPublishAsyncMaxPending(maxPending),
+	js, err := jetstream.New(d.nc, jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(d.limits.ack),
 		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) { refused.CompareAndSwap(nil, &err) }))
 	if err != nil {
 		return sent{}, err
 	}
 	total := sent{}
 	began := time.Now()
+	reports, bytes := 0, 0
 	for i := range n {
 		report := next(i)
 		if err := total.count(e, &report); err != nil {
@@ -76,8 +80,10 @@ func (d *deployment) preload(ctx context.Context, e *expected, n, rate int, next
 			}
 		}
 		d.expect(report.Key.Device)
-		if (i+1)%ackEvery == 0 || i == n-1 {
-			_, err = js.PublishMsgAsync(d.message(&report), jetstream.WithStallWait(stallWait))
+		reports, bytes = reports+1, bytes+len(report.Body)
+		if reports == ackEvery || bytes > ackBytes || i == n-1 {
+			reports, bytes = 0, 0
+			_, err = js.PublishMsgAsync(d.message(&report), jetstream.WithStallWait(d.limits.ack))
 		} else {
 			err = d.nc.PublishMsg(d.message(&report))
 		}
@@ -85,6 +91,7 @@ func (d *deployment) preload(ctx context.Context, e *expected, n, rate int, next
 			return total, fmt.Errorf("publish: %w", err)
 		}
 	}
+	total.took = time.Since(began)
 	select {
 	case <-js.PublishAsyncComplete():
 	case <-ctx.Done():

@@ -80,3 +80,17 @@ func (p *bareProcess) run(ctx context.Context, start BareStart) (result BareResu
 	used = Usage{Program: result.CPU, Redis: redisAfter - redis, NATS: natsAfter - nats}
 	return result, used, errors.Join(errRedis, errNATS)
 }
+
+// live lets it work on reports that are published meanwhile.
+func (p *bareProcess) live(start BareStart, publish func() error) (result BareResult, err error) {
+	if err := errors.Join(p.encoder.Encode(start), p.ready()); err != nil {
+		return result, err
+	}
+	if err := publish(); err != nil {
+		return result, err
+	}
+	if err := p.decoder.Decode(&result); err != nil {
+		return result, fmt.Errorf("the bare work ended early: %w", err)
+	}
+	return result, nil
+}

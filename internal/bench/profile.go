@@ -53,7 +53,7 @@ func buildProfiled(ctx context.Context, programs rig.Programs, dir string) (p pr
 }
 
 // profile drains once more, with a worker that profiles itself.
-func (o *session) profile(ctx context.Context, p profiledProgram, name string) (string, error) {
+func (o *session) profile(ctx context.Context, p profiledProgram, dir, name string) (string, error) {
 	want, err := o.publish(ctx, o.settings.Reports, 0)
 	if err != nil {
 		return "", err
@@ -68,7 +68,7 @@ func (o *session) profile(ctx context.Context, p profiledProgram, name string) (
 	if _, err := o.drain(ctx, want); err != nil {
 		return "", errors.Join(err, o.worker.Kill())
 	}
-	return p.keep(ctx, o.settings.profile, name)
+	return p.keep(ctx, dir, name)
 }
 
 // ask makes the running program write its profiles and waits until they are there.

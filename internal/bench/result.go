@@ -17,6 +17,7 @@ type Output struct {
 	Memory   []Memory  `json:"memory"`
 	Backlog  []Backlog `json:"backlog"`
 	Profiles []Profile `json:"profiles"`
+	Targets  []Target  `json:"targets"`
 	// Seconds is how long all of it took.
 	Seconds float64 `json:"seconds"`
 }
@@ -48,18 +49,28 @@ type Cost struct {
 	Bytes       Figure `json:"bytes_per_report"`
 }
 
-// Latency is the time from the store time of a report to its merge, in seconds. Each
-// value is the upper bound of its bucket in the worker's native histogram.
+// Latency is the time from the store time of a report to its merge, and of the bare
+// work to the reply to its pipeline.
 type Latency struct {
 	AppendOnly string    `json:"appendonly"`
 	Mix        fleet.Mix `json:"mix"`
 	Reports    int       `json:"reports_per_run"`
-	P50        Figure    `json:"p50_seconds"`
-	P99        Figure    `json:"p99_seconds"`
-	P999       Figure    `json:"p999_seconds"`
-	Max        Figure    `json:"max_seconds"`
-	// Width is by how much a value is too great at most, as a share of it.
+	// Rate is how many reports a second were published.
+	Rate Figure `json:"reports_per_second"`
+	// Each value of System is the upper bound of its bucket in the worker's native
+	// histogram. Those of Bare are exact.
+	System Tail `json:"complianced"`
+	Bare   Tail `json:"bare_work"`
+	// Width is by how much a value of System is too great at most, as a share of it.
 	Width float64 `json:"bucket_width"`
+}
+
+// Tail are quantiles of a latency, in seconds.
+type Tail struct {
+	P50  Figure `json:"p50_seconds"`
+	P99  Figure `json:"p99_seconds"`
+	P999 Figure `json:"p999_seconds"`
+	Max  Figure `json:"max_seconds"`
 }
 
 // Memory is the memory of Redis per record, everything included: keys, counts,
@@ -69,6 +80,13 @@ type Memory struct {
 	// Uniform is that of records written by full reports.
 	Uniform        float64 `json:"uniform_bytes_per_record"`
 	UniformRecords int     `json:"uniform_records"`
+	// UniformAfter is that of the same records after the speed runs, 0 without them.
+	UniformAfter float64 `json:"uniform_after_speed_bytes_per_record,omitempty"`
+	// SteadyAfter is that of as many records after the speed runs of the steady fleet,
+	// some of which partial reports made less uniform; 0 without them.
+	SteadyAfter float64 `json:"steady_after_speed_bytes_per_record,omitempty"`
+	// Bare is that of the hashes of the bare work.
+	Bare float64 `json:"bare_work_bytes_per_record"`
 	// Own is that of records of which every property has a version of its own.
 	Own        float64 `json:"own_versions_bytes_per_record"`
 	OwnRecords int     `json:"own_versions_records"`
@@ -138,13 +156,24 @@ func costOf(runs []Run, used func(Run) Usage, took func(Run) time.Duration) (c C
 	return c
 }
 
-func latencyOf(appendOnly string, mix fleet.Mix, runs []quantiles) Latency {
+func latencyOf(appendOnly string, mix fleet.Mix, runs []latencyRun) Latency {
+	rates := make([]float64, 0, 2*len(runs))
+	for _, run := range runs {
+		rates = append(rates, run.rate, run.bareRate)
+	}
 	return Latency{
-		AppendOnly: appendOnly, Mix: mix, Reports: runs[0].reports, Width: runs[0].width,
-		P50:  figure(runs, func(q quantiles) float64 { return q.p50 }),
-		P99:  figure(runs, func(q quantiles) float64 { return q.p99 }),
-		P999: figure(runs, func(q quantiles) float64 { return q.p999 }),
-		Max:  figure(runs, func(q quantiles) float64 { return q.max }),
+		AppendOnly: appendOnly, Mix: mix, Reports: runs[0].reports, Width: runs[0].width, Rate: figureOf(rates),
+		System: tailOf(runs, func(r latencyRun) Quantiles { return r.system }),
+		Bare:   tailOf(runs, func(r latencyRun) Quantiles { return r.bare }),
+	}
+}
+
+func tailOf(runs []latencyRun, of func(latencyRun) Quantiles) Tail {
+	return Tail{
+		P50:  figure(runs, func(r latencyRun) float64 { return of(r).P50 }),
+		P99:  figure(runs, func(r latencyRun) float64 { return of(r).P99 }),
+		P999: figure(runs, func(r latencyRun) float64 { return of(r).P999 }),
+		Max:  figure(runs, func(r latencyRun) float64 { return of(r).Max }),
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/complianced/complianced/internal/fleet"
 	"github.com/complianced/complianced/internal/rig"
 )
@@ -19,9 +21,11 @@ type session struct {
 	expected *expected
 	// made is the index of the next report.
 	made uint64
-	// perRecord is the memory of Redis per record, of records as full reports make
-	// them.
-	perRecord float64
+	// bareWork has its own records, in a Redis of its own.
+	bareWork *bareProcess
+	// empty is the memory of Redis without records, and bareEmpty that of the bare
+	// work's.
+	empty, bareEmpty int64
 }
 
 // newSession starts a deployment and creates all records.
@@ -35,19 +39,36 @@ func newSession(ctx context.Context, programs rig.Programs, s Settings, appendOn
 	if o.deployment, err = deploy(ctx, programs, s, appendOnly); err != nil {
 		return nil, err
 	}
-	if err := o.create(ctx); err != nil {
+	if err = o.create(ctx); err == nil {
+		err = o.createBare(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, o.close())
 	}
 	return o, nil
 }
 
+func (o *session) close() error {
+	var err error
+	if o.bareWork != nil {
+		err = o.bareWork.close()
+	}
+	return errors.Join(err, o.deployment.close())
+}
+
 func (o *session) records() int { return int(o.fleet.Records()) }
 
+// perRecord is the memory of a Redis per record, of which there are all, and what it
+// had without them.
+func (o *session) perRecord(ctx context.Context, client *redis.Client, empty int64) (float64, error) {
+	used, err := usedMemory(ctx, client)
+	return float64(used-empty) / float64(o.records()), err
+}
+
 // create creates the records by the first round of the mix.
-func (o *session) create(ctx context.Context) error {
+func (o *session) create(ctx context.Context) (err error) {
 	o.expected = newExpected(o.records())
-	before, err := o.usedMemory(ctx)
-	if err != nil {
+	if o.empty, err = usedMemory(ctx, o.client); err != nil {
 		return err
 	}
 	want, err := o.preload(ctx, o.expected, o.records(), 0, func(i int) fleet.Report { return o.fleet.At(uint64(i)) })
@@ -58,12 +79,24 @@ func (o *session) create(ctx context.Context) error {
 	if _, err := o.drain(ctx, want); err != nil {
 		return err
 	}
-	if err := o.checkState(ctx, o.expected); err != nil {
+	return o.checkState(ctx, o.expected)
+}
+
+// createBare starts the bare work, which creates its records.
+func (o *session) createBare(ctx context.Context) (err error) {
+	if o.bareWork, err = o.startBare(ctx, o.settings.Bare, o.options); err != nil {
 		return err
 	}
-	after, err := o.usedMemory(ctx)
-	o.perRecord = float64(after-before) / float64(o.records())
-	return err
+	if o.bareEmpty, err = usedMemory(ctx, o.other); err != nil {
+		return err
+	}
+	if err := errors.Join(o.bareWork.prepare(BareTask{Reports: o.records(), Create: true}), o.bareWork.ready()); err != nil {
+		return err
+	}
+	if _, _, err := o.bareWork.run(ctx, BareStart{}); err != nil {
+		return err
+	}
+	return o.checkBareKeys(ctx, o.expected)
 }
 
 // publish publishes n reports of the mix. What was to be sent a second time after
@@ -88,17 +121,8 @@ type Run struct {
 // speed measures as often as the settings say. The system and the bare work take
 // turns in being first.
 func (o *session) speed(ctx context.Context, progress func(string)) (runs []Run, err error) {
-	bare, err := o.startBare(ctx, o.settings.Bare, o.options)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, bare.close()) }()
-	if err := o.createBare(ctx, bare); err != nil {
-		return nil, err
-	}
-	progress("the bare work has its records too")
 	for i := range o.settings.Count {
-		r, err := o.run(ctx, bare, i%2 == 1)
+		r, err := o.run(ctx, o.bareWork, i%2 == 1)
 		if err != nil {
 			return nil, err
 		}
@@ -106,16 +130,6 @@ func (o *session) speed(ctx context.Context, progress func(string)) (runs []Run,
 		runs = append(runs, r)
 	}
 	return runs, nil
-}
-
-func (o *session) createBare(ctx context.Context, bare *bareProcess) error {
-	if err := errors.Join(bare.prepare(BareTask{Reports: o.records(), Create: true}), bare.ready()); err != nil {
-		return err
-	}
-	if _, _, err := bare.run(ctx, BareStart{}); err != nil {
-		return err
-	}
-	return o.checkBareKeys(ctx, o.expected)
 }
 
 // run measures once.

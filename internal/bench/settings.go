@@ -20,20 +20,23 @@ const (
 	partSpeed   = "speed"
 	partLatency = "latency"
 	partMemory  = "memory"
+	partProfile = "profile"
 	partBacklog = "backlog"
 )
 
-var allParts = []string{partSpeed, partLatency, partMemory, partBacklog}
+var allParts = []string{partSpeed, partLatency, partMemory, partProfile, partBacklog}
 
 // Settings say what is measured. They stand in the output.
 type Settings struct {
-	Reports    int           `json:"reports"`
-	Devices    int           `json:"devices"`
-	Policies   int           `json:"policies"`
-	Partitions int           `json:"partitions"`
-	Buckets    int           `json:"buckets"`
-	Count      int           `json:"count"`
-	Rate       int           `json:"rate"`
+	Reports    int `json:"reports"`
+	Devices    int `json:"devices"`
+	Policies   int `json:"policies"`
+	Partitions int `json:"partitions"`
+	Buckets    int `json:"buckets"`
+	Count      int `json:"count"`
+	Rate       int `json:"rate"`
+	// RateKept is the share of Rate that is enough.
+	RateKept   float64       `json:"rate_kept"`
 	For        time.Duration `json:"for_ns"`
 	Backlog    int           `json:"backlog"`
 	Seed       uint64        `json:"seed"`
@@ -69,17 +72,18 @@ func parse(args []string, stderr io.Writer) (Settings, error) {
 	flags.IntVar(&s.Buckets, "buckets", 16, "buckets")
 	flags.IntVar(&s.Count, "count", 5, "runs of which the medians are taken")
 	flags.IntVar(&s.Rate, "rate", 5000, "reports a second while the latency is measured")
+	flags.Float64Var(&s.RateKept, "rate-kept", 0.98, "`share` of --rate that must be kept to, or the latencies are no figures")
 	flags.DurationVar(&s.For, "for", 0, "how long the latency is measured, all --count runs together (default 1s for each 15,000 --reports)")
 	flags.IntVar(&s.Backlog, "backlog", 1_000_000, "reports that wait in --only backlog")
 	flags.Uint64Var(&s.Seed, "seed", 1, "the same seed gives the same reports")
 	flags.StringVar(&appendOnly, "appendonly", "both", "append-only file of Redis: `no|yes|both`")
 	flags.StringVar(&mix, "mix", "both", "what the reports change: `worst|steady|both`")
 	flags.StringVar(&only, "only", strings.Join(allParts, ","), "`parts` to run")
-	flags.IntVar(&s.Bare.Pipeline, "bare-pipeline", 500, "commands in a pipeline of the bare work")
-	flags.IntVar(&s.Bare.Connections, "bare-connections", 4, "connections of the bare work to Redis")
+	flags.IntVar(&s.Bare.Pipeline, "bare-pipeline", 250, "commands in a pipeline of the bare work; a transaction of a full batch has as many")
+	flags.IntVar(&s.Bare.Connections, "bare-connections", 8, "connections of the bare work to Redis; the worker has as many buckets under way")
 	flags.StringVar(&s.dir, "dir", os.TempDir(), "`folder` for the servers' data, which needs some GB for a while")
 	flags.StringVar(&s.json, "json", "", "`file` to write the figures to")
-	flags.StringVar(&s.profile, "profile", "", "`folder` for processor profiles of the worker, each of one more drain")
+	flags.StringVar(&s.profile, "profile", "", "`folder` to keep the profiles of the worker in (default none is kept)")
 	if err := flags.Parse(args); err != nil {
 		return s, usagef("%w", err)
 	}
@@ -116,6 +120,9 @@ func (s Settings) checked() (Settings, error) {
 		if n < 1 {
 			return s, usagef("a number is less than 1")
 		}
+	}
+	if !(s.RateKept >= 0 && s.RateKept <= 1) {
+		return s, usagef("--rate-kept is a share, from 0 to 1")
 	}
 	if s.Bare.Connections > math.MaxUint8 {
 		return s, usagef("--bare-connections is at most %d", math.MaxUint8)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -21,6 +22,7 @@ func (o *Output) print(w io.Writer) error {
 	fmt.Fprintf(t, "clients\t%s\n", strings.Join(m.Clients, "; "))
 	fmt.Fprintf(t, "settings\t%s\n", settings)
 	fmt.Fprintf(t, "Redis\t%s\n", strings.Join(redisArgs("no or yes, as named"), " "))
+	fmt.Fprintf(t, "garbage collector\tcomplianced runs with GOGC=200, as it does by itself; the bare work with the default of Go, 100\n")
 	fmt.Fprintf(t, "figures\tmedians of %d runs (least to greatest)\n", o.Settings.Count)
 	if err := t.Flush(); err != nil {
 		return err
@@ -49,7 +51,7 @@ func (o *Output) print(w io.Writer) error {
 			return err
 		}
 	}
-	if err := o.printRest(w); err != nil {
+	if err := errors.Join(o.printRest(w), o.printTargets(w)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "\nAll in %.0f s. Records, counts, outcomes and dead letters are as they must be.\n", o.Seconds)
@@ -58,10 +60,16 @@ func (o *Output) print(w io.Writer) error {
 
 func (o *Output) printRest(w io.Writer) error {
 	if len(o.Latency) > 0 {
-		t := table(w, "latency in ms, from stored to applied, at %d reports/s", o.Settings.Rate)
-		fmt.Fprintf(t, "mix\tappend-only\tp50\tp99\tp99.9\tgreatest\t\n")
+		t := table(w, "latency in ms, of complianced from stored to applied, of the bare work from stored to the reply of Redis")
+		fmt.Fprintf(t, "mix\tappend-only\treports/s\t\tp50\tp99\tp99.9\tgreatest\t\n")
 		for _, l := range o.Latency {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t\n", l.Mix, l.AppendOnly, l.P50.text(1e3, 2), l.P99.text(1e3, 2), l.P999.text(1e3, 2), l.Max.text(1e3, 2))
+			for _, of := range []struct {
+				name string
+				tail Tail
+			}{{"complianced", l.System}, {"bare work", l.Bare}} {
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", l.Mix, l.AppendOnly, l.Rate.text(1, 0), of.name,
+					of.tail.P50.text(1e3, 2), of.tail.P99.text(1e3, 2), of.tail.P999.text(1e3, 2), of.tail.Max.text(1e3, 2))
+			}
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -69,9 +77,10 @@ func (o *Output) printRest(w io.Writer) error {
 	}
 	if len(o.Memory) > 0 {
 		t := table(w, "memory of Redis in bytes per record, everything included")
-		fmt.Fprintf(t, "append-only\tuniform\trecords\town versions\trecords\t\n")
+		fmt.Fprintf(t, "append-only\tuniform\tafter the speed runs\tsteady fleet, after them\tbare work\trecords\town versions\trecords\t\n")
 		for _, m := range o.Memory {
-			fmt.Fprintf(t, "%s\t%.1f\t%d\t%.1f\t%d\t\n", m.AppendOnly, m.Uniform, m.UniformRecords, m.Own, m.OwnRecords)
+			fmt.Fprintf(t, "%s\t%.1f\t%s\t%s\t%.1f\t%d\t%.1f\t%d\t\n", m.AppendOnly, m.Uniform, whereMeasured(m.UniformAfter), whereMeasured(m.SteadyAfter),
+				m.Bare, m.UniformRecords, m.Own, m.OwnRecords)
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -92,6 +101,14 @@ func (o *Output) printRest(w io.Writer) error {
 		fmt.Fprintf(w, "\nprofile of one drain by complianced: mix %s, append-only file %s\n%s\n", p.Mix, p.AppendOnly, strings.Join(p.Top, "\n"))
 	}
 	return nil
+}
+
+// whereMeasured leaves out what was not measured.
+func whereMeasured(v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", v)
 }
 
 func table(w io.Writer, title string, args ...any) *tabwriter.Writer {

@@ -29,7 +29,7 @@ type child struct {
 }
 
 func startChild(ctx context.Context, program, dir string, stopTimeout time.Duration) (*Redis, error) {
-	lock, err := lockFile(ctx, filepath.Join(dir, "redis.lock"))
+	lock, err := lockFile(ctx, filepath.Join(dir, RedisLock))
 	if err != nil {
 		return nil, fmt.Errorf("embedded Redis: %w", err)
 	}
@@ -56,7 +56,7 @@ func startChild(ctx context.Context, program, dir string, stopTimeout time.Durat
 		return nil, fmt.Errorf("embedded Redis: %w", err)
 	}
 	address := url.URL{Scheme: "unix", Path: sock.path, RawQuery: "db=0"}
-	return &Redis{url: address.String(), program: program, pid: c.cmd.Process.Pid, done: c.done, server: c}, nil
+	return &Redis{url: address.String(), program: program, done: c.done, server: c}, nil
 }
 
 // command is the server's command line; no configuration file is read.

@@ -11,8 +11,8 @@
 //
 // NATS: a report whose PubAck was sent survives every end of this process, SIGKILL included, because it was
 // handed to the kernel before. It is forced to disk within [NATSOptions].SyncInterval (one second), so a power
-// cut or a kernel crash can lose accepted reports of that last second. Where that is too much, SyncAlways
-// forces every report to disk before its PubAck.
+// cut or a kernel crash can lose accepted reports of that last second. Where that is too much, name a NATS of
+// several servers.
 //
 // Redis: the append-only file is forced to disk once a second. What a power cut takes from it is read from the
 // stream again, because a bucket's floor is lost together with its records.
@@ -29,7 +29,8 @@
 //
 // On Linux the kernel ends the Redis child when this process dies, however it dies. Elsewhere a child outlives
 // a parent that was killed with SIGKILL. Everywhere a new child waits until an earlier one on the same folder
-// has ended, so that two never write to one append-only file. The child has a process group of its own: Ctrl-C
+// has ended, for up to 15 s, so that two never write to one append-only file. A child that dies by itself is not
+// started again: [Redis].Done tells it. The child has a process group of its own: Ctrl-C
 // in a terminal reaches this process only, which closes the child last. A service manager should do likewise
 // (systemd: KillMode=mixed).
 package embedded

@@ -5,9 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 )
+
+// RedisLock is the name of the file in a DataDir that a Redis child locks as long as it lives.
+const RedisLock = "redis.lock"
+
+// AwaitRedis returns when no Redis child of an earlier start runs on a data folder any more.
+func AwaitRedis(ctx context.Context, dir string) error {
+	lock, err := lockFile(ctx, filepath.Join(dir, RedisLock))
+	if err != nil {
+		return fmt.Errorf("embedded Redis: %w", err)
+	}
+	return lock.Close()
+}
 
 // lockTimeout bounds the wait for an earlier child: one that lost its parent needs up to some seconds to write
 // its append-only file out.

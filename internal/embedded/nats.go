@@ -30,8 +30,6 @@ type NATSOptions struct {
 	// of Redis. nats-server's own default of two minutes suits servers that have replicas; BenchmarkNATSPublish
 	// shows no difference between the two (11.3 and 11.6 µs a message).
 	SyncInterval time.Duration
-	// SyncAlways forces every report to disk before its PubAck. Defaults to false.
-	SyncAlways bool
 	// Logger gets the server's warnings and errors, and its notices at level debug. Defaults to none.
 	Logger *slog.Logger
 }
@@ -119,7 +117,6 @@ func (o NATSOptions) server() *server.Options {
 		NoJetStreamStrict:      false, // An unknown field in an API request is an error, not ignored.
 		StoreDir:               o.StoreDir,
 		SyncInterval:           o.SyncInterval,
-		SyncAlways:             o.SyncAlways,
 		NoSigs:                 true, // Signals belong to this program.
 		DisableJetStreamBanner: true,
 	}

@@ -15,13 +15,11 @@ const StandInWarning = "neither valkey-server nor redis-server is in PATH: the s
 	"process only, is lost when it ends and is rebuilt from the stream at the next start; " +
 	"install redis-server 7.0 or newer to keep it, or name a server with --redis-url"
 
-// RedisOptions says how to run the embedded Redis. DataDir is required, except for a stand-in.
+// RedisOptions says how to run the embedded Redis. DataDir is required, except where the stand-in takes its place.
 type RedisOptions struct {
 	// DataDir is the folder for the socket redis.sock, the log redis.log and the folder redis with the
 	// append-only file; it is made where it is missing.
 	DataDir string
-	// StandIn runs the stand-in even where a server is in PATH. Defaults to false.
-	StandIn bool
 	// StopTimeout is how long Close waits for the child to end before it is killed. Defaults to 10 s.
 	StopTimeout time.Duration
 }
@@ -29,8 +27,7 @@ type RedisOptions struct {
 // Redis is a running Redis: a child process, or the stand-in.
 type Redis struct {
 	url     string
-	program string
-	pid     int
+	program string // Empty for the stand-in.
 	done    <-chan struct{}
 	server  redisServer
 }
@@ -48,7 +45,7 @@ func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 		o.StopTimeout = 10 * time.Second
 	}
 	program, found := findServer()
-	if o.StandIn || !found {
+	if !found {
 		return startStandIn()
 	}
 	if o.DataDir == "" {
@@ -70,12 +67,6 @@ func (r *Redis) URL() string { return r.url }
 
 // StandIn says whether this is the in-process stand-in; StandInWarning says what that means.
 func (r *Redis) StandIn() bool { return r.program == "" }
-
-// Program is the path of the server that runs as a child; it is empty for the stand-in.
-func (r *Redis) Program() string { return r.program }
-
-// PID is the process id of the child, and 0 for the stand-in.
-func (r *Redis) PID() int { return r.pid }
 
 // Done is closed when the server has ended, by Close or by itself.
 func (r *Redis) Done() <-chan struct{} { return r.done }

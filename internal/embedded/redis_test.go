@@ -31,11 +31,19 @@ func needServer(t *testing.T) {
 	t.Fatal("these tests need redis-server or valkey-server in PATH: run `make deps` or `apt-get install redis-server`")
 }
 
+func startStandIn(t *testing.T) *embedded.Redis {
+	t.Helper()
+	r, err := embedded.StartStandIn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
 func startRedis(t *testing.T, o embedded.RedisOptions) *embedded.Redis {
 	t.Helper()
-	if !o.StandIn {
-		needServer(t)
-	}
+	needServer(t)
 	r, err := embedded.StartRedis(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -220,6 +228,25 @@ func TestRedisWaitsForAnEarlierChildOnTheSameFolder(t *testing.T) {
 	closeRedis(t, s.r)
 }
 
+func TestAwaitRedisWaitsForTheEndOfAChild(t *testing.T) {
+	dir := t.TempDir()
+	if err := embedded.AwaitRedis(t.Context(), dir); err != nil {
+		t.Errorf("on a folder that no Redis has: %v", err)
+	}
+	r := startRedis(t, embedded.RedisOptions{DataDir: dir})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := embedded.AwaitRedis(ctx, dir); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while the child runs: %v, want a deadline", err)
+	}
+	ended := make(chan error)
+	go func() { ended <- embedded.AwaitRedis(t.Context(), dir) }()
+	closeRedis(t, r)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRedisTellsWhenItEndsByItself(t *testing.T) {
 	r := startRedis(t, embedded.RedisOptions{DataDir: t.TempDir()})
 	if err := r.Err(); err != nil {
@@ -349,7 +376,7 @@ func TestPingWaitsUntilTheDataIsLoaded(t *testing.T) {
 
 func TestStandIn(t *testing.T) {
 	t.Run("answers who knows the password", func(t *testing.T) {
-		r := startRedis(t, embedded.RedisOptions{StandIn: true})
+		r := startStandIn(t)
 		if !r.StandIn() || r.PID() != 0 || r.Program() != "" {
 			t.Errorf("StandIn %t, PID %d, Program %q", r.StandIn(), r.PID(), r.Program())
 		}
@@ -358,7 +385,7 @@ func TestStandIn(t *testing.T) {
 		}
 	})
 	t.Run("refuses who does not", func(t *testing.T) {
-		r := startRedis(t, embedded.RedisOptions{StandIn: true})
+		r := startStandIn(t)
 		o, err := redis.ParseURL(r.URL())
 		if err != nil {
 			t.Fatal(err)
@@ -372,7 +399,7 @@ func TestStandIn(t *testing.T) {
 		}
 	})
 	t.Run("has a new password each time", func(t *testing.T) {
-		a, b := startRedis(t, embedded.RedisOptions{StandIn: true}), startRedis(t, embedded.RedisOptions{StandIn: true})
+		a, b := startStandIn(t), startStandIn(t)
 		oa, _ := redis.ParseURL(a.URL())
 		ob, _ := redis.ParseURL(b.URL())
 		if oa.Password == ob.Password || len(oa.Password) < 20 {
@@ -391,7 +418,7 @@ func TestStandIn(t *testing.T) {
 		}
 	})
 	t.Run("is done after Close", func(t *testing.T) {
-		r := startRedis(t, embedded.RedisOptions{StandIn: true})
+		r := startStandIn(t)
 		closeRedis(t, r)
 		closeRedis(t, r)
 		<-r.Done()

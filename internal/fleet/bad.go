@@ -6,17 +6,6 @@ import (
 	"github.com/complianced/complianced/compliance"
 )
 
-// BadCodes returns the codes that bad reports are refused with: all that a report
-// itself can be the cause of. Only policyNotAllowed is left, which is of the
-// deployment's configuration.
-func BadCodes() []compliance.Code {
-	codes := make([]compliance.Code, 0, len(faults))
-	for _, fault := range faults {
-		codes = append(codes, fault.code)
-	}
-	return codes
-}
-
 // fault is a way to be wrong, with bodies that are wrong in this way alone. Where
 // there are none, a full report is made wrong by spoil.
 type fault struct {
@@ -25,6 +14,8 @@ type fault struct {
 	spoil  func(f *Fleet, r *Report)
 }
 
+// faults are all that a report itself can be the cause of. Only policyNotAllowed is
+// left out, which is of the deployment's configuration.
 var faults = []fault{
 	{code: compliance.InvalidSubject, spoil: spoilSubject},
 	{code: compliance.TooLarge, bodies: []string{

@@ -8,7 +8,7 @@
 //     sending, however fast they are asked for.
 //   - Small: nothing is kept of a device. A report is a function of the options
 //     and its index, so 10^7 devices take the memory of one. All that is kept is
-//     a queue of at most 1,023 reports that are sent later than they were made.
+//     a queue of at most 1,024 reports that are sent later than they were made.
 //   - A time of its own: no two reports have the same event time in ticks of 100 ns,
 //     across all devices. A report that is sent twice is the same report: id, time
 //     and body.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"time"
 
@@ -54,8 +55,10 @@ type Fleet struct {
 	records uint64
 	times   timeline
 	rounds  permutation
-	source  rand.PCG
-	random  *rand.Rand
+	// first is the share of introductions, in parts of firstUnit.
+	first  uint64
+	source rand.PCG
+	random *rand.Rand
 	// made is the index of the next report.
 	made  uint64
 	queue queue
@@ -64,7 +67,7 @@ type Fleet struct {
 // New returns a fleet. The options are those that [Options.Validate] takes.
 func New(options Options) *Fleet {
 	options = options.withDefaults()
-	f := &Fleet{options: options, records: uint64(options.Devices) * uint64(options.Policies)}
+	f := &Fleet{options: options, records: uint64(options.Devices) * uint64(options.Policies), first: introductions(options)}
 	f.random = rand.New(&f.source)
 	f.times = newTimeline(options, f.number(forLate, 0))
 	f.rounds = newPermutation(f.records, f.number(forRounds, 0))
@@ -146,17 +149,17 @@ func (f *Fleet) chance(share float64) bool { return share > 0 && f.random.Float6
 
 // mixed is a report of the mix Default.
 func (f *Fleet) mixed(i uint64) Report {
-	record, share := f.random.Uint64N(f.records), 1.
+	record, rest := f.random.Uint64N(f.records), 1.
 	late := f.chance(f.options.Late)
-	if i/2 < f.records {
-		// While devices introduce themselves, the other half of the reports makes up
-		// for the kinds that an introduction is not.
-		if share = 2; i%2 == 0 {
-			return f.full(f.report(i, i/2, late))
+	if n, is := f.introduction(i); n < f.records {
+		// While devices introduce themselves, the rest of the reports makes up for the
+		// kinds that an introduction is not.
+		if rest = 1 - float64(f.first)/firstUnit; is {
+			return f.full(f.report(i, n, late))
 		}
 	}
 	r := f.report(i, record, late)
-	of := f.random.Float64() / share
+	of := f.random.Float64() * rest
 	if of -= f.options.Bad; of < 0 {
 		return f.bad(r)
 	}
@@ -167,6 +170,27 @@ func (f *Fleet) mixed(i uint64) Report {
 		return f.partial(r)
 	}
 	return f.full(r)
+}
+
+// firstUnit is a share of 1 in the unit of Fleet.first.
+const firstUnit = 1 << 20
+
+// introductions returns the share of introductions while there are any: half of the
+// reports, or what the other kinds leave.
+func introductions(o Options) uint64 {
+	return uint64(min(0.5, 1-o.others()) * firstUnit)
+}
+
+// introduction returns how many introductions come before report i, and whether it is
+// one itself, as long as there are any.
+func (f *Fleet) introduction(i uint64) (n uint64, is bool) {
+	before := func(i uint64) uint64 {
+		high, low := bits.Mul64(i, f.first)
+		low, carry := bits.Add64(low, firstUnit-1, 0)
+		return (high+carry)<<(64-20) | low>>20
+	}
+	n = before(i)
+	return n, before(i+1) > n
 }
 
 // report returns report i, of a record, without its body.

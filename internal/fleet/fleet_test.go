@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"runtime"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func TestARightReportIsAcceptedAndABadOneRefusedWithItsCode(t *testing.T) {
 			t.Errorf("no report is refused with %s", code)
 		}
 	}
-	if have := len(fleet.BadCodes()); have != len(compliance.Codes())-1 {
+	if have := len(seen) - 1; have != len(compliance.Codes())-1 { // One is that of right reports.
 		t.Errorf("%d codes", have)
 	}
 }
@@ -162,7 +163,11 @@ func TestSharesHold(t *testing.T) {
 	const n = 40_000
 	many := everything
 	many.Devices = n // Half of the reports introduce a record.
-	for _, options := range []fleet.Options{everything, many} {
+	odd := many
+	odd.Partial, odd.Removed, odd.Bad = .5, .05, .15 // 0.7 together: only 0.3 can introduce one.
+	most := many
+	most.Partial, most.Removed, most.Bad = .5, .19, .3
+	for _, options := range []fleet.Options{everything, many, odd, most} {
 		f := fleet.New(options)
 		shares := map[string]float64{}
 		values, nulls, empty := 0., 0., 0.
@@ -297,6 +302,18 @@ func TestEveryDeviceIntroducesItselfInFull(t *testing.T) {
 	if len(names) != 40 {
 		t.Errorf("%d names of 40 devices", len(names))
 	}
+	t.Run("also where fewer reports are full", func(t *testing.T) {
+		options.Partial, options.Removed, options.Bad = .5, .05, .15
+		f, introduced := fleet.New(options), map[compliance.Key]bool{}
+		for i := range f.Records()*10/3 + 1 {
+			if r := f.At(i); r.Kind == fleet.Full {
+				introduced[r.Key] = true
+			}
+		}
+		if len(introduced) != 200 {
+			t.Errorf("%d of 200 records", len(introduced))
+		}
+	})
 	if len(introduced) != 200 {
 		t.Errorf("%d of 200 records", len(introduced))
 	}
@@ -435,6 +452,8 @@ func TestMemoryDoesNotGrowWithTheFleet(t *testing.T) {
 	}
 }
 
+var flagFirst = regexp.MustCompile(`^(devices|policies|rate|partial|nulls|removed|bad|duplicates|reorder|late|clock-skew|start|mix)\b`)
+
 func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 	for want, options := range map[string]fleet.Options{
 		"devices":    {Devices: -1},
@@ -445,6 +464,7 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 		"bad":        {Bad: 1.1},
 		"nan":        {Late: math.NaN()},
 		"sum":        {Bad: .5, Partial: .5, Removed: .1},
+		"no full":    {Bad: .5, Partial: .5},
 		"clock-skew": {ClockSkew: 6 * time.Minute},
 		"start":      {Start: time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC)},
 		"mix":        {Mix: "other"},
@@ -453,6 +473,8 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 	} {
 		if err := options.Validate(); err == nil {
 			t.Errorf("%s: %+v is taken", want, options)
+		} else if !flagFirst.MatchString(err.Error()) {
+			t.Errorf("%s: %q does not begin with a flag", want, err)
 		}
 	}
 	if err := everything.Validate(); err != nil {

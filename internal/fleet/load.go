@@ -105,7 +105,8 @@ const (
 
 // Run sends reports until the duration is over, all are sent, or ctx ends, and then
 // waits for those under way. A report that is not accepted is tried again, the same
-// with the same id, for as long as the load lasts; no new ones are made meanwhile.
+// with the same id, for as long as the load lasts, and goes before new ones. At most
+// MaxPending reports are under way, those that are tried again included.
 // The first report waits for nc to be connected, and the duration with it.
 //
 // The error is [ErrUnsent] where reports are not accepted at the end, or what makes

@@ -13,8 +13,9 @@ type Mix string
 // The mixes.
 const (
 	// Default is a fleet with everything that can happen, in the shares of the
-	// options. Devices report at random; every second report is a device's first
-	// under a policy, in full, until each has introduced itself.
+	// options. Devices report at random. Until each has introduced itself, every second
+	// report is a device's first under a policy, in full; fewer, where the kinds that
+	// are not full are more than half of the reports.
 	Default Mix = "default"
 	// Worst is the worst case: full reports in which every property differs from
 	// the device's previous report under the policy. (The id cannot; its version
@@ -54,6 +55,9 @@ const (
 	// MaxClockSkew is the greatest error of a device's clock: half of the 10 minutes
 	// after which a report is refused as from the future.
 	MaxClockSkew = 5 * time.Minute
+	// MaxOthers is the greatest share of Partial, Removed and Bad together: the rest
+	// are full, and with them devices introduce themselves.
+	MaxOthers = 0.99
 )
 
 // Options describe a fleet. Shares are from 0 to 1 and default to 0. In the mixes
@@ -114,8 +118,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Validate returns an error that names the first option that is wrong, as its flag
-// is called.
+// others is the share of reports that are not full.
+func (o Options) others() float64 { return o.Partial + o.Removed + o.Bad }
+
+// Validate returns an error that begins with the first option that is wrong, as its
+// flag is called.
 func (o Options) Validate() error {
 	if o.Devices < 0 || o.Devices > MaxDevices || o.Policies < 0 || o.Policies > MaxPolicies {
 		return fmt.Errorf("devices are from 1 to %d and policies from 1 to %d", MaxDevices, MaxPolicies)
@@ -139,8 +146,8 @@ func (o Options) Validate() error {
 			return fmt.Errorf("%s is a share, from 0 to 1", share.name)
 		}
 	}
-	if o.Partial+o.Removed+o.Bad > 1+1e-9 {
-		return errors.New("partial, removed and bad are more than 1 together")
+	if o.others() > MaxOthers+1e-9 {
+		return fmt.Errorf("partial, removed and bad are at most %g together: the rest are the full reports with which devices introduce themselves", MaxOthers)
 	}
 	if o.ClockSkew < 0 || o.ClockSkew > MaxClockSkew {
 		return fmt.Errorf("clock-skew is from 0 to %s: reports from more than 10 minutes ahead are refused", MaxClockSkew)
@@ -159,7 +166,7 @@ func (o Options) validateMix() error {
 		return fmt.Errorf("mix: %w", err)
 	}
 	if o.Partial+o.Nulls+o.Removed+o.Bad+o.Duplicates+o.Reorder+o.Late > 0 || o.ClockSkew > 0 {
-		return fmt.Errorf("the mix %s has shares of its own: leave out all shares and clock-skew", o.Mix)
+		return fmt.Errorf("mix %s has shares of its own: leave out all shares and clock-skew", o.Mix)
 	}
 	return nil
 }

@@ -152,21 +152,34 @@ func (d *deployment) reportRivals() {
 }
 
 // reportEarly publishes reports that are refused as from the future, and would not be
-// if they came half a second later.
+// if they came half a second later: until one is that came in time.
 func (d *deployment) reportEarly() {
 	d.Helper()
-	for i := range 8 {
-		at := time.Now().Add(10*time.Minute + 500*time.Millisecond).UTC().Format(time.RFC3339Nano)
-		d.publish(fmt.Sprintf("compliance.status.early.device-%d", i), "early", at, `{"status":"compliant"}`)
-	}
+	stream, err := d.js.Stream(d.Context(), streamName)
+	must(d.T, err)
+	eventually(d.T, "a report from the future", func() bool {
+		early := false
+		for i := range 8 {
+			at := time.Now().Add(maxFuture + 500*time.Millisecond).UTC()
+			ack := d.publish(fmt.Sprintf("compliance.status.early.device-%d", i), "early", at.Format(time.RFC3339Nano), `{"status":"compliant"}`)
+			stored, err := stream.GetMsg(d.Context(), ack.Sequence)
+			must(d.T, err)
+			early = early || at.Sub(stored.Time) > maxFuture
+		}
+		return early
+	})
 }
 
-func (d *deployment) publish(subject, id, at, body string) {
+// maxFuture is how far an event time may lie after the store time.
+const maxFuture = 10 * time.Minute
+
+func (d *deployment) publish(subject, id, at, body string) *jetstream.PubAck {
 	d.Helper()
-	_, err := d.js.PublishMsg(d.Context(), &nats.Msg{
+	ack, err := d.js.PublishMsg(d.Context(), &nats.Msg{
 		Subject: subject, Header: nats.Header{"ce-id": {id}, "ce-time": {at}}, Data: []byte(body),
 	})
 	must(d.T, err)
+	return ack
 }
 
 // run lets the load go on for about so many seconds: for as many reports as it then
@@ -232,8 +245,9 @@ func (d *deployment) counter(w *rig.Worker, series string) (value float64, ok bo
 
 func rewinds(cause string) string { return `compliance_rewinds_total{cause="` + cause + `"}` }
 
-// noticed does harm and waits until the worker has counted its cause.
-func (d *deployment) noticed(cause string, harm func()) {
+// noticed does harm, waits until the worker has counted its cause, and returns how
+// long that took.
+func (d *deployment) noticed(cause string, harm func()) time.Duration {
 	d.Helper()
 	before, ok := d.counter(d.worker, rewinds(cause))
 	if !ok {
@@ -245,4 +259,5 @@ func (d *deployment) noticed(cause string, harm func()) {
 		return ok && now > before
 	})
 	d.Logf("%s: noticed after %s", cause, took.Round(time.Millisecond))
+	return took
 }

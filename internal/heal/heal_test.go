@@ -17,6 +17,8 @@ import (
 
 var full = flag.Bool("full", false, "the full form: more reports a second, several harms a case, 50,000 reports in two orders")
 
+var orderSeed = flag.Uint64("order-seed", 0, "seed of the second of two orders; 0 draws one, which is logged")
+
 // form is how much each case does.
 type form struct {
 	// rate is the reports a second, devices how many make them.

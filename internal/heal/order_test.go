@@ -27,7 +27,12 @@ func TestTwoOrdersGiveOneState(t *testing.T) {
 		messages[i] = report.Message()
 	}
 	snapshot, metrics := feed(t, messages)
-	rand.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+	seed := *orderSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("the second order is that of -order-seed %d", seed)
+	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
 	shuffled, shuffledMetrics := feed(t, messages)
 	if differences := oracle.Equal(snapshot, shuffled); len(differences) > 0 {
 		t.Errorf("%d differences:\n%s", len(differences), strings.Join(differences[:min(12, len(differences))], "\n"))

@@ -1,12 +1,13 @@
 package heal_test
 
 import (
-	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/complianced/complianced/internal/oracle"
 )
 
 func TestRedisIsEmptiedUnderLoad(t *testing.T) {
@@ -29,12 +30,19 @@ func TestRedisIsEmptiedWithoutTraffic(t *testing.T) {
 	d.judge(inSequence)
 	for range length.harms {
 		began := time.Now()
-		d.noticed("store_empty", d.flush)
+		// The only time that is asserted, and where nothing else runs.
+		if took := d.noticed("store_empty", d.flush); *full && took > noticeLimit {
+			t.Errorf("noticed after %s, want within 2s", took)
+		}
 		d.settle()
 		t.Logf("state complete after %s", time.Since(began).Round(time.Millisecond))
 		d.compare(inSequence)
 	}
 }
+
+// noticeLimit is how soon a worker without traffic notices that Redis is empty, with
+// time for a poll.
+const noticeLimit = 2*time.Second + 100*time.Millisecond
 
 func (d *deployment) flush() {
 	d.Helper()
@@ -53,7 +61,7 @@ func TestAnOlderSnapshotOfRedisIsPutBack(t *testing.T) {
 		must(t, err)
 		d.run(length.snapshot)
 		d.noticed("store_behind", func() {
-			must(t, d.save(), d.redis.Kill(), os.WriteFile(dump, older, 0o600), d.redis.Start(t.Context()))
+			must(t, d.redis.Kill(), os.WriteFile(dump, older, 0o600), d.redis.Start(t.Context()))
 		})
 	}
 	d.run(length.seconds / 2)
@@ -86,44 +94,74 @@ func TestTheAppendOnlyFileIsCut(t *testing.T) {
 	d.report()
 	for range 3 * length.harms {
 		d.run(length.seconds / 2)
-		d.setBack(func() { d.cut(t.Context()) })
+		d.cut()
 	}
 	d.run(length.seconds / 2)
 	d.judge(inSequence)
 }
 
-// setBack does harm after which Redis is behind or empty, and waits until that was
-// noticed.
-func (d *deployment) setBack(harm func()) {
+// cut kills Redis, cuts its append-only file at a random byte, and starts it. Where
+// the cut took a transaction that the worker had built on, the worker must notice;
+// what was under way at the end of the file counts for nobody.
+func (d *deployment) cut() {
 	d.Helper()
-	count := func() (float64, bool) {
-		behind, ok := d.counter(d.worker, rewinds("store_behind"))
-		empty, okEmpty := d.counter(d.worker, rewinds("store_empty"))
-		return behind + empty, ok && okEmpty
-	}
-	before, _ := count()
-	harm()
-	took := eventually(d.T, "a rewind because the store is behind or empty", func() bool {
-		now, ok := count()
-		return ok && now > before
-	})
-	d.Logf("noticed after %s, the restart included", took.Round(time.Millisecond))
-}
-
-// cut kills Redis, cuts its append-only file at a random byte, and starts it. The
-// last tenth is left out: what was under way there counts for nobody.
-func (d *deployment) cut(ctx context.Context) {
-	d.Helper()
-	must(d.T, d.redis.Kill())
 	files, err := filepath.Glob(filepath.Join(d.redis.Dir(), "appendonlydir", "*.incr.aof"))
 	if err != nil || len(files) != 1 {
 		d.Fatal(err, files)
 	}
-	info, err := os.Stat(files[0])
-	must(d.T, err)
-	at := rand.Int64N(info.Size() * 9 / 10)
-	d.Logf("append-only file of %d bytes cut at %d", info.Size(), at)
-	must(d.T, os.Truncate(files[0], at), d.redis.Start(ctx))
+	size := func() int64 {
+		info, err := os.Stat(files[0])
+		must(d.T, err)
+		return info.Size()
+	}
+	builtOn := size()
+	d.built()
+	before, ok := d.setsBack()
+	if !ok {
+		d.Fatal("no counters of rewinds")
+	}
+	must(d.T, d.redis.Kill())
+	at := rand.Int64N(size())
+	d.Logf("append-only file of %d bytes cut at %d; the worker has built on more than %d", size(), at, builtOn)
+	must(d.T, os.Truncate(files[0], at), d.redis.Start(d.Context()))
+	if at >= builtOn {
+		d.built() // What there is to be noticed is noticed before the next harm.
+		return
+	}
+	took := eventually(d.T, "a rewind because the store is behind or empty", func() bool {
+		now, ok := d.setsBack()
+		return ok && now > before
+	})
+	d.Logf("noticed after %s", took.Round(time.Millisecond))
+}
+
+// setsBack is how often the worker noticed that Redis is behind or empty.
+func (d *deployment) setsBack() (float64, bool) {
+	behind, ok := d.counter(d.worker, rewinds("store_behind"))
+	empty, okEmpty := d.counter(d.worker, rewinds("store_empty"))
+	return behind + empty, ok && okEmpty
+}
+
+// built waits until the worker has built on a transaction of every bucket that was
+// not there before: until each floor moved twice.
+func (d *deployment) built() {
+	d.Helper()
+	moves, last := map[string]int{}, oracle.Snapshot{}
+	eventually(d.T, "two transactions of every bucket", func() bool {
+		floors, ok := d.floors()
+		if !ok {
+			return false
+		}
+		all := true
+		for key, floor := range floors {
+			if before, known := last[key]; known && before.Text != floor.Text {
+				moves[key]++
+			}
+			all = all && moves[key] > 1
+		}
+		last = floors
+		return all
+	})
 }
 
 func TestRedisIsKilled(t *testing.T) {

@@ -24,9 +24,8 @@ type Programs struct {
 // ErrNoRedis says that there is no Redis server in PATH.
 var ErrNoRedis = errors.New("no redis-server or valkey-server in PATH; run make deps")
 
-// Build builds the programs into a folder. Args are further arguments of the go build that makes complianced, as
-// -overlay.
-func Build(ctx context.Context, dir string, args ...string) (Programs, error) {
+// Build builds the programs into a folder.
+func Build(ctx context.Context, dir string) (Programs, error) {
 	p := Programs{NATS: filepath.Join(dir, "nats-server"), Complianced: filepath.Join(dir, "complianced")}
 	var err error
 	if p.Redis, err = findRedis(); err != nil {
@@ -40,10 +39,10 @@ func Build(ctx context.Context, dir string, args ...string) (Programs, error) {
 	if _, err := run(ctx, root, "go", "build", tools, "-o", p.NATS, natsModule); err != nil {
 		return p, err
 	}
-	return p, BuildComplianced(ctx, p.Complianced, args...)
+	return p, BuildComplianced(ctx, p.Complianced)
 }
 
-// BuildComplianced builds complianced alone.
+// BuildComplianced builds complianced alone. Args are further arguments of go build, as -overlay.
 func BuildComplianced(ctx context.Context, path string, args ...string) error {
 	args = append([]string{"build", "-o", path}, args...)
 	_, err := run(ctx, ".", "go", append(args, module+"/cmd/complianced")...)

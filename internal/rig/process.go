@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,7 +74,7 @@ func (p *Process) wait(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return fmt.Errorf("%s ended: %s; its log is %s", filepath.Base(p.path), p.cmd.ProcessState, p.LogFile())
+			return p.ended()
 		case <-limit.C:
 			return errors.Join(fmt.Errorf("%s is not ready after %s; its log is %s", filepath.Base(p.path), startLimit, p.LogFile()), p.Kill())
 		case <-ctx.Done():
@@ -96,6 +95,20 @@ func (p *Process) Running() bool {
 	default:
 		return true
 	}
+}
+
+// Watch waits until the running program ends, which is an error that names its log, or until ctx does, which is none.
+func (p *Process) Watch(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.ended()
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func (p *Process) ended() error {
+	return fmt.Errorf("%s ended: %s; its log is %s", filepath.Base(p.path), p.cmd.ProcessState, p.LogFile())
 }
 
 // Kill ends the program as a power cut does, as far as the program is concerned.
@@ -143,13 +156,4 @@ func newProcess(path, dir string, ready func(ctx context.Context) bool, args ...
 		return nil, err
 	}
 	return &Process{path: path, dir: dir, ready: ready, args: args}, nil
-}
-
-// freeAddress returns an address on loopback at which nobody listens.
-func freeAddress(ctx context.Context) (string, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }

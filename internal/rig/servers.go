@@ -2,12 +2,9 @@ package rig
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 
 	"github.com/nats-io/nats.go"
@@ -148,21 +145,4 @@ func (w *Worker) Get(ctx context.Context, path string) (status int, body string,
 // Command runs another command of complianced on the same servers and returns what it prints.
 func (w *Worker) Command(ctx context.Context, args ...string) (string, error) {
 	return run(ctx, w.dir, w.program, append(args, w.servers...)...)
-}
-
-// LogLines calls visit with each line of the worker's log, decoded.
-func (w *Worker) LogLines(visit func(line map[string]any)) error {
-	file, err := os.Open(w.LogFile())
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // It was only read.
-	for decoder := json.NewDecoder(file); decoder.More(); {
-		var line map[string]any
-		if err := decoder.Decode(&line); err != nil {
-			return fmt.Errorf("%s: %w", w.LogFile(), err)
-		}
-		visit(line)
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // bug is a patch and what must catch it.
@@ -23,9 +24,14 @@ type bug struct {
 }
 
 // test is one test function of a package.
-type test struct{ pkg, name string }
+type test struct {
+	pkg, name string
+	// says is what the test prints where it fails because of the bug.
+	says string
+}
 
-var errHead = errors.New("the head of a patch is lines of «Bug: what is wrong» and «Test: package name», then the patch")
+var errHead = errors.New("the head of a patch is a line «Bug: what is wrong» and then, for each test, " +
+	"«Test: package name» and «Says: what it prints because of the bug»; then comes the patch")
 
 func readBugs(dir string) ([]bug, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.patch"))
@@ -53,11 +59,14 @@ func parseBug(name, text string) (bug, error) {
 	for line := range strings.Lines(head) {
 		kind, rest, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		pkg, function, _ := strings.Cut(rest, " ")
+		last := len(b.tests) - 1
 		switch {
 		case kind == "Bug" && rest != "":
 			b.text = rest
 		case kind == "Test" && function != "":
-			b.tests = append(b.tests, test{pkg, function})
+			b.tests = append(b.tests, test{pkg: pkg, name: function})
+		case kind == "Says" && rest != "" && last >= 0 && b.tests[last].says == "":
+			b.tests[last].says = rest
 		default:
 			return bug{}, errHead
 		}
@@ -67,11 +76,18 @@ func parseBug(name, text string) (bug, error) {
 			b.files = append(b.files, strings.TrimSpace(file))
 		}
 	}
-	if b.text == "" || len(b.tests) == 0 || len(b.files) == 0 {
+	silent := slices.ContainsFunc(b.tests, func(t test) bool { return t.says == "" })
+	if b.text == "" || len(b.tests) == 0 || silent || len(b.files) == 0 {
 		return bug{}, errHead
 	}
 	return b, nil
 }
+
+// A patch that fits no more shows nothing.
+var (
+	errNoApply = errors.New("git apply")
+	errNoBuild = errors.New("go build")
+)
 
 // overlay writes the patched files below dir, and returns the path of the file
 // that tells the go command to take them.
@@ -96,7 +112,7 @@ func (b bug) overlay(ctx context.Context, root, dir string) (string, error) {
 	// Nothing above the folder is taken for a repository.
 	apply.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
 	if out, err := apply.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("git apply: %w: %s", err, out)
+		return "", fmt.Errorf("%w: %w: %s", errNoApply, err, out)
 	}
 	text, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
@@ -116,34 +132,48 @@ func (b bug) builds(ctx context.Context, root, overlay string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w: %s", err, out)
+		return fmt.Errorf("%w: %w: %s", errNoBuild, err, out)
 	}
 	return nil
 }
 
+// outcome is how a test ended.
+type outcome string
+
+const (
+	passes outcome = "passes"
+	// fails is a failure of this test that says what it is to say.
+	fails outcome = "fails"
+	// breaks is any other failure: this test with another message, a panic of
+	// something else, or the end of the time.
+	breaks outcome = "breaks without saying so"
+)
+
 var errNoVerdict = errors.New("go test neither passed nor failed the test")
 
-// fails tells whether the test fails, with an overlay where that is not empty. The
-// overlay goes by the environment, so that a test that builds the program builds
-// it with the bug.
-func (t test) fails(ctx context.Context, root, overlay string) (bool, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=5m", "-v", "-run", "^"+t.name+"$", t.pkg)
+// run runs the test, with an overlay where that is not empty. The overlay goes by the
+// environment, so that a test that builds the program builds it with the bug.
+func (t test) run(ctx context.Context, root, overlay string, limit time.Duration) (outcome, string, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout="+limit.String(), "-v", "-run", "^"+t.name+"$", t.pkg)
 	cmd.Dir, cmd.Env = root, os.Environ()
 	if overlay != "" {
 		cmd.Env = append(cmd.Env, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -overlay="+overlay))
 	}
-	out, err := cmd.CombinedOutput()
-	lines := strings.Split(string(out), "\n")
-	began := func(with string) bool {
-		return slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, with+t.name) })
+	text, err := cmd.CombinedOutput()
+	out := string(text)
+	ended := func(with string) bool {
+		return slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool { return strings.HasPrefix(line+" ", with+t.name+" ") })
 	}
-	switch _, exited := errors.AsType[*exec.ExitError](err); {
-	case err == nil && began("--- PASS: "):
-		return false, nil
-	case exited && (began("--- FAIL: ") || strings.Contains(string(out), "panic: ")):
-		return true, nil
+	_, exited := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil && ended("--- PASS: "):
+		return passes, out, nil
+	case exited && ended("--- FAIL: ") && strings.Contains(out, t.says) && !strings.Contains(out, "panic: test timed out"):
+		return fails, out, nil
+	case exited && ended("=== RUN   ") || exited && strings.Contains(out, "panic: "):
+		return breaks, out, nil
 	}
-	return false, fmt.Errorf("%s %s: %w: %w\n%s", t.pkg, t.name, errNoVerdict, err, out)
+	return "", out, fmt.Errorf("%s %s: %w: %w\n%s", t.pkg, t.name, errNoVerdict, err, out)
 }
 
 func moduleRoot(ctx context.Context) (string, error) {

@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 )
 
 func main() {
@@ -46,11 +48,14 @@ func run(ctx context.Context, w io.Writer, names []string) error {
 	if err != nil {
 		return err
 	}
-	err = tryAll(ctx, w, root, dir, bugs)
+	err = tryAll(ctx, w, root, dir, testLimit, bugs)
 	return errors.Join(err, os.RemoveAll(dir))
 }
 
-func tryAll(ctx context.Context, w io.Writer, root, dir string, bugs []bug) error {
+// testLimit is how long one test may take.
+const testLimit = 5 * time.Minute
+
+func tryAll(ctx context.Context, w io.Writer, root, dir string, limit time.Duration, bugs []bug) error {
 	var all error
 	for _, b := range bugs {
 		overlay, err := b.overlay(ctx, root, filepath.Join(dir, b.name))
@@ -61,28 +66,31 @@ func tryAll(ctx context.Context, w io.Writer, root, dir string, bugs []bug) erro
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
 		for _, t := range b.tests {
-			healthy, err := t.fails(ctx, root, "")
+			healthy, _, err := t.run(ctx, root, "", limit)
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.name, err)
 			}
-			sick, err := t.fails(ctx, root, overlay)
+			sick, out, err := t.run(ctx, root, overlay, limit)
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.name, err)
 			}
 			verdict := "caught"
-			if healthy || !sick {
+			if healthy != passes || sick != fails {
 				verdict = "NOT CAUGHT"
 				all = errors.Join(all, fmt.Errorf("%w: %s", errNotCaught, b.name))
 			}
-			fmt.Fprintf(w, "%-10s  %s\n            %s %s: %s without the bug, %s with it\n", verdict, b.text, t.pkg, t.name, said(healthy), said(sick))
+			fmt.Fprintf(w, "%-10s  %s\n            %s %s: %s without the bug, %s with it\n", verdict, b.text, t.pkg, t.name, healthy, sick)
+			if sick == breaks {
+				fmt.Fprintf(w, "            it was to say %q, and said:\n%s\n", t.says, end(out))
+			}
 		}
 	}
 	return all
 }
 
-func said(fails bool) string {
-	if fails {
-		return "fails"
-	}
-	return "passes"
+// end is the last lines of a text.
+func end(text string) string {
+	const most = 30
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }
