@@ -32,3 +32,24 @@ func Keys(b compliance.Bucket, k compliance.Key) (string, compliance.Key, bool) 
 	back, ok := parseRecordKey(name)
 	return name, back, ok
 }
+
+// EncodeRollup returns the roll-up of a device after its policies got or lost their
+// records in this order.
+func EncodeRollup(policies []string, status func(policy string) (compliance.Status, bool)) string {
+	var r rollup
+	for _, policy := range policies {
+		s, there := status(policy)
+		r = r.set(policy, compliance.Standing{Exists: there, Status: s})
+	}
+	return r.encode()
+}
+
+// ParseRollup returns the policies of a device.
+func ParseRollup(text string) (map[string]compliance.Status, error) {
+	r, err := parseRollup(text)
+	policies := map[string]compliance.Status{}
+	for _, s := range r {
+		policies[s.policy] = s.status
+	}
+	return policies, err
+}

@@ -108,9 +108,9 @@ func TestTheKeysAreTheDocumentedOnes(t *testing.T) {
 	}
 	const tag = "cs:{01}:"
 	want := map[string]any{
-		tag + "uniform:" + documented:   uniform,
-		tag + "partial:" + documented:   map[string]string{"v": v0 + "5" + "...0.0..", "p": "0"},
-		tag + "empty:" + documented:     map[string]string{"v": v0 + "." + "........"},
+		tag + "uniform:" + documented: uniform,
+		tag + "partial:" + documented: map[string]string{"v": v0 + "5" + "...0.0..", "p": "0"},
+		tag + "empty:" + documented:   map[string]string{"v": v0 + "." + "........"},
 		tag + "grace:" + documented: map[string]string{
 			"v": v0 + "g" + "019cbb4b4c01" + "....00..", "g": "2026-03-05T01:00:00.0001+01:00",
 		},

@@ -62,6 +62,10 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"a tombstone that has expired goes with the next transaction", expired},
 		{"a stale report after the end of a tombstone makes a record, taken away or not", expiredInPlace},
 		{"a recount leaves right counts as they are", recount},
+		{"a grace period ends by itself", graceEnds},
+		{"a grace period is there while the record is nonCompliant", graceSurvivesOtherReports},
+		{"a record becomes stale by itself", daysGoBy},
+		{"a device is counted once, with the worst of its statuses", worstOfADevice},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(&hand{t: t, store: open(t)}) })
 	}
@@ -189,5 +193,18 @@ func (h *hand) wantValues(k compliance.Key, want [compliance.NumProperties]compl
 	record := h.get(k)
 	if d := diff.Diff(want, record.Values); d != "" {
 		h.t.Errorf("values (-want +have):\n%s", d)
+	}
+}
+
+// wantTotals compares the numbers at an instant, days left out where the case does
+// not name any.
+func (h *hand) wantTotals(now time.Time, want store.Totals) {
+	h.t.Helper()
+	have, err := h.store.Totals(h.t.Context(), now, Validity)
+	if err != nil {
+		h.t.Fatalf("Totals: %v", err)
+	}
+	if d := diff.Diff(want, have); d != "" {
+		h.t.Errorf("totals at %v (-want +have):\n%s", now, d)
 	}
 }
