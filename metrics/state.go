@@ -20,13 +20,27 @@ const OtherPolicy = "__other__"
 
 // Snapshot is the state as it is read at a scrape.
 type Snapshot struct {
-	// Policies are the numbers of records by policy and status. Policies without a
-	// record are left out.
-	Policies map[string][compliance.NumStatuses]int
+	// Policies are the numbers of records by policy. Policies without a record are left
+	// out.
+	Policies map[string]Policy
+	// Devices are the devices by the worst status of their records.
+	Devices [compliance.NumStatuses]int
+	// Drift is how many differences the last check of the state found; nil where none
+	// has run.
+	Drift *int
 	// Partitions are those that could be read, each once.
 	Partitions []Partition
 	// DeadLetters is how many are kept; nil where that could not be read.
 	DeadLetters *uint64
+}
+
+// Policy are the numbers of a policy's records.
+type Policy struct {
+	Statuses [compliance.NumStatuses]int
+	// InGrace are those in their grace period, Stale those whose newest event is too
+	// old.
+	InGrace int
+	Stale   int
 }
 
 // Partition is the state of a partition.
@@ -65,7 +79,8 @@ type state struct {
 	reader  reader
 	options StateOptions
 
-	up, took, devices, policies, dropped, info       *prometheus.Desc
+	up, took, policies, dropped, info, drift         *prometheus.Desc
+	devices, byStatus, inGrace, stale                *prometheus.Desc
 	lagMessages, lagSeconds, gapReports, deadLetters *prometheus.Desc
 }
 
@@ -92,7 +107,11 @@ func NewState(read func(ctx context.Context) (Snapshot, error), opts StateOption
 		options:     opts,
 		up:          desc("state_up", "Whether the state could be read (1) or not (0)."),
 		took:        desc("state_collect_duration_seconds", "Time that reading the state took."),
-		devices:     desc("policy_devices", "Devices by policy and compliance status.", "policy", "status"),
+		devices:     desc("devices", "Devices by the worst compliance status of their policies, each once.", "status"),
+		byStatus:    desc("policy_devices", "Devices by policy and compliance status.", "policy", "status"),
+		inGrace:     desc("policy_devices_in_grace", "Devices that are nonCompliant and in their grace period, by policy.", "policy"),
+		stale:       desc("policy_devices_stale", "Devices whose newest report is older than the validity, by policy.", "policy"),
+		drift:       desc("state_drift", "Differences that the last check by complianced verify found."),
 		policies:    desc("policies", "Policies that have records."),
 		dropped:     desc("policy_series_dropped", "Policies that are summed in policy=\"__other__\"."),
 		info:        desc("policy_info", "Always 1; the labels give a policy's name.", "policy", "name"),
@@ -106,7 +125,8 @@ func NewState(read func(ctx context.Context) (Snapshot, error), opts StateOption
 // Describe implements prometheus.Collector.
 func (s *state) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		s.up, s.took, s.devices, s.policies, s.dropped, s.info, s.lagMessages, s.lagSeconds, s.gapReports, s.deadLetters,
+		s.up, s.took, s.devices, s.byStatus, s.inGrace, s.stale, s.policies, s.dropped, s.info, s.drift,
+		s.lagMessages, s.lagSeconds, s.gapReports, s.deadLetters,
 	} {
 		out <- desc
 	}
@@ -121,7 +141,13 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	gauge(out, s.up, 1)
+	for status, n := range snapshot.Devices {
+		gauge(out, s.devices, float64(n), compliance.Status(status).String())
+	}
 	s.collectPolicies(out, snapshot.Policies)
+	if snapshot.Drift != nil {
+		gauge(out, s.drift, float64(*snapshot.Drift))
+	}
 	for policy, name := range s.options.PolicyNames {
 		gauge(out, s.info, 1, policy, name)
 	}
@@ -138,17 +164,19 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func (s *state) collectPolicies(out chan<- prometheus.Metric, policies map[string][compliance.NumStatuses]int) {
+func (s *state) collectPolicies(out chan<- prometheus.Metric, policies map[string]Policy) {
 	shown, rest := s.divide(policies)
 	for _, policy := range shown {
 		s.collectPolicy(out, policy, policies[policy])
 	}
 	if len(rest) > 0 {
-		var sum [compliance.NumStatuses]int
+		var sum Policy
 		for _, policy := range rest {
-			for status, n := range policies[policy] {
-				sum[status] += n
+			for status, n := range policies[policy].Statuses {
+				sum.Statuses[status] += n
 			}
+			sum.InGrace += policies[policy].InGrace
+			sum.Stale += policies[policy].Stale
 		}
 		s.collectPolicy(out, OtherPolicy, sum)
 	}
@@ -157,15 +185,15 @@ func (s *state) collectPolicies(out chan<- prometheus.Metric, policies map[strin
 }
 
 // divide parts the policies into those that are labels and those that are summed.
-func (s *state) divide(policies map[string][compliance.NumStatuses]int) (shown, rest []string) {
+func (s *state) divide(policies map[string]Policy) (shown, rest []string) {
 	totals := make(map[string]int, len(policies))
-	for policy, byStatus := range policies {
+	for policy, of := range policies {
 		// Neither can be a label beside the sum, and either would fail the scrape.
 		if policy == OtherPolicy || !utf8.ValidString(policy) {
 			rest = append(rest, policy)
 			continue
 		}
-		for _, n := range byStatus {
+		for _, n := range of.Statuses {
 			totals[policy] += n
 		}
 	}
@@ -176,10 +204,12 @@ func (s *state) divide(policies map[string][compliance.NumStatuses]int) (shown, 
 	return shown[:n], append(rest, shown[n:]...)
 }
 
-func (s *state) collectPolicy(out chan<- prometheus.Metric, policy string, byStatus [compliance.NumStatuses]int) {
-	for status, n := range byStatus {
-		gauge(out, s.devices, float64(n), policy, compliance.Status(status).String())
+func (s *state) collectPolicy(out chan<- prometheus.Metric, policy string, of Policy) {
+	for status, n := range of.Statuses {
+		gauge(out, s.byStatus, float64(n), policy, compliance.Status(status).String())
 	}
+	gauge(out, s.inGrace, float64(of.InGrace), policy)
+	gauge(out, s.stale, float64(of.Stale), policy)
 }
 
 func gauge(out chan<- prometheus.Metric, desc *prometheus.Desc, value float64, labels ...string) {

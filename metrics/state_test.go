@@ -20,6 +20,15 @@ import (
 
 type byStatus = [compliance.NumStatuses]int
 
+// statuses are policies of which nothing else is of interest.
+func statuses(of map[string]byStatus) map[string]metrics.Policy {
+	policies := map[string]metrics.Policy{}
+	for name, counts := range of {
+		policies[name] = metrics.Policy{Statuses: counts}
+	}
+	return policies
+}
+
 // setupState returns a registry that holds a collector of the state and nothing
 // else. Being pedantic, it refuses what was not described.
 func setupState(t *testing.T, read func(context.Context) (metrics.Snapshot, error), options metrics.StateOptions) *prometheus.Registry {
@@ -39,24 +48,32 @@ func always(snapshot metrics.Snapshot) func(context.Context) (metrics.Snapshot, 
 // pause waits on the clock of a synctest bubble.
 func pause(d time.Duration) { <-time.NewTimer(d).C }
 
-// collected returns all series of a snapshot but the time it took.
+// collected returns all series of a snapshot but the time it took, and those of
+// devices, grace and staleness, which TestTheWholeState is about.
 func collected(t *testing.T, snapshot metrics.Snapshot, options metrics.StateOptions) map[string]float64 {
 	t.Helper()
 	got := series(t, setupState(t, always(snapshot), options))
 	delete(got, "compliance_state_collect_duration_seconds")
+	for _, other := range []string{"compliance_devices{", "compliance_policy_devices_in_grace{", "compliance_policy_devices_stale{"} {
+		for name := range named(got, other) {
+			delete(got, name)
+		}
+	}
 	return got
 }
 
 func TestTheWholeState(t *testing.T) {
-	letters := uint64(12)
+	letters, drift := uint64(12), 3
 	registry := setupState(t, always(metrics.Snapshot{
-		Policies: map[string]byStatus{
-			"largest":  {1, 2, 3, 4, 5, 6, 7, 800},
-			"tie-b":    {0, 0, 10, 0, 0, 0, 0, 0},
-			"tie-a":    {0, 0, 0, 0, 10, 0, 0, 0},
-			"tie-c":    {0, 10, 0, 0, 0, 0, 0, 0},
-			"smallest": {0, 0, 0, 0, 0, 1, 0, 0},
+		Policies: map[string]metrics.Policy{
+			"largest":  {Statuses: byStatus{1, 2, 3, 4, 5, 6, 7, 800}, InGrace: 5, Stale: 20},
+			"tie-b":    {Statuses: byStatus{0, 0, 10, 0, 0, 0, 0, 0}},
+			"tie-a":    {Statuses: byStatus{0, 0, 0, 0, 10, 0, 0, 0}, InGrace: 1},
+			"tie-c":    {Statuses: byStatus{0, 10, 0, 0, 0, 0, 0, 0}, Stale: 4},
+			"smallest": {Statuses: byStatus{0, 0, 0, 0, 0, 1, 0, 0}, Stale: 1},
 		},
+		Devices: byStatus{8, 7, 6, 5, 4, 3, 2, 1},
+		Drift:   &drift,
 		Partitions: []metrics.Partition{
 			{Number: 0, Lag: &metrics.Lag{Messages: 5, Age: 1500 * time.Millisecond}, GapReports: 7},
 			{Number: 1, Lag: &metrics.Lag{}},
@@ -77,7 +94,7 @@ func TestEachStatusHasItsOwnSeries(t *testing.T) {
 		t.Run(status.String(), func(t *testing.T) {
 			var counts byStatus
 			counts[status] = 9
-			got := named(collected(t, metrics.Snapshot{Policies: map[string]byStatus{"p": counts}}, metrics.StateOptions{}), "compliance_policy_devices")
+			got := named(collected(t, metrics.Snapshot{Policies: statuses(map[string]byStatus{"p": counts})}, metrics.StateOptions{}), "compliance_policy_devices{")
 			if len(got) != compliance.NumStatuses {
 				t.Errorf("there are %d series, want one for each status: %v", len(got), got)
 			}
@@ -94,7 +111,7 @@ func TestAReadThatFailsShowsNoState(t *testing.T) {
 	letters := uint64(1)
 	registry := setupState(t, func(context.Context) (metrics.Snapshot, error) {
 		return metrics.Snapshot{
-			Policies: map[string]byStatus{"p": {1}}, Partitions: []metrics.Partition{{Lag: &metrics.Lag{}}}, DeadLetters: &letters,
+			Policies: statuses(map[string]byStatus{"p": {1}}), Partitions: []metrics.Partition{{Lag: &metrics.Lag{}}}, DeadLetters: &letters,
 		}, errors.New("no connection")
 	}, metrics.StateOptions{PolicyNames: map[string]string{"p": "P"}})
 	got := series(t, registry)
@@ -153,7 +170,7 @@ func TestMorePoliciesThanLabels(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := collected(t, metrics.Snapshot{Policies: policies}, metrics.StateOptions{MaxPolicies: test.max})
+			got := collected(t, metrics.Snapshot{Policies: statuses(policies)}, metrics.StateOptions{MaxPolicies: test.max})
 			want := map[string]float64{
 				"compliance_state_up": 1, "compliance_policies": 5, "compliance_policy_series_dropped": test.dropped,
 			}
@@ -204,7 +221,7 @@ func TestUnlessToldOtherwiseTwoThousandPoliciesAreLabels(t *testing.T) {
 	for i := range 2001 {
 		policies[fmt.Sprintf("policy-%04d", i)] = byStatus{1}
 	}
-	got := collected(t, metrics.Snapshot{Policies: policies}, metrics.StateOptions{})
+	got := collected(t, metrics.Snapshot{Policies: statuses(policies)}, metrics.StateOptions{})
 	if got["compliance_policies"] != 2001 || got["compliance_policy_series_dropped"] != 1 {
 		t.Errorf("%g policies, %g of them summed; want 2001 and 1", got["compliance_policies"], got["compliance_policy_series_dropped"])
 	}
@@ -229,9 +246,9 @@ func TestAPolicyNamedLikeTheSumIsSummed(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := collected(t, metrics.Snapshot{Policies: map[string]byStatus{
+			got := collected(t, metrics.Snapshot{Policies: statuses(map[string]byStatus{
 				metrics.OtherPolicy: {100}, "a": {2}, "b": {1},
-			}}, metrics.StateOptions{MaxPolicies: test.max})
+			})}, metrics.StateOptions{MaxPolicies: test.max})
 			if n := got[devicesSeries(metrics.OtherPolicy, 0)]; n != test.summed {
 				t.Errorf("%g devices are summed, want %g", n, test.summed)
 			}
@@ -247,7 +264,7 @@ func TestAPolicyNamedLikeTheSumIsSummed(t *testing.T) {
 
 func TestWhatIsNotUTF8DoesNotBreakAScrape(t *testing.T) {
 	names := map[string]string{"a": "A", "b": "\xff", "\xff": "C"}
-	got := collected(t, metrics.Snapshot{Policies: map[string]byStatus{"a": {2}, "\xff": {1}}}, metrics.StateOptions{PolicyNames: names})
+	got := collected(t, metrics.Snapshot{Policies: statuses(map[string]byStatus{"a": {2}, "\xff": {1}})}, metrics.StateOptions{PolicyNames: names})
 	if got[devicesSeries("a", 0)] != 2 || got[devicesSeries(metrics.OtherPolicy, 0)] != 1 {
 		t.Errorf("the series are %v", got)
 	}
@@ -313,7 +330,7 @@ func TestScrapesAtTheSameTimeShareOneRead(t *testing.T) {
 		registry := setupState(t, func(context.Context) (metrics.Snapshot, error) {
 			n := reads.Add(1)
 			pause(time.Second)
-			return metrics.Snapshot{Policies: map[string]byStatus{"p": {int(n)}}}, nil
+			return metrics.Snapshot{Policies: statuses(map[string]byStatus{"p": {int(n)}})}, nil
 		}, metrics.StateOptions{})
 		for round := 1; round <= 2; round++ {
 			var scrapes sync.WaitGroup
@@ -341,7 +358,7 @@ func BenchmarkCollect(b *testing.B) {
 	for i := range 5000 {
 		policies[fmt.Sprintf("%08x-0000-4000-8000-000000000000", i)] = byStatus{i % 97, 0, i, 1, i % 31, 0, 2, 0}
 	}
-	state := metrics.NewState(always(metrics.Snapshot{Policies: policies}), metrics.StateOptions{})
+	state := metrics.NewState(always(metrics.Snapshot{Policies: statuses(policies)}), metrics.StateOptions{})
 	b.Run("collect", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

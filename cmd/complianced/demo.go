@@ -83,7 +83,7 @@ func (s *server) show(ctx context.Context, w io.Writer, log *slog.Logger, l *loa
 	group.Go(func() error {
 		lines := 0
 		for wait(ctx, time.Second); ctx.Err() == nil; wait(ctx, every) {
-			counts, err := s.store.Counts(ctx)
+			totals, err := s.store.Totals(ctx, time.Now(), s.validity.days)
 			if err != nil {
 				log.WarnContext(ctx, "the counts cannot be read", slog.Any("error", err))
 				continue
@@ -91,10 +91,7 @@ func (s *server) show(ctx context.Context, w io.Writer, log *slog.Logger, l *loa
 			if terminal && lines > 0 {
 				fmt.Fprintf(w, "\x1b[%dA\x1b[J", lines)
 			}
-			if lines = len(counts) + 1; len(counts) > 1 {
-				lines++
-			}
-			if err := printCounts(w, counts); err != nil {
+			if lines, err = printTotals(w, &totals); err != nil {
 				return err
 			}
 		}

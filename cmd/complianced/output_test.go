@@ -36,15 +36,19 @@ func TestWhatTheReadersPrint(t *testing.T) {
 	}{
 		{
 			[]string{"summary"},
-			"         POLICY  unknown  notApplicable  compliant  remediated  nonCompliant  error  conflict  notAssigned  DEVICES\n" +
-				"      antivirus        0              0          0           0             0      0         1            0        1\n" +
-				"           disk        0              0          1           0             2      0         0            0        3\n" +
-				"  (all records)        0              0          1           0             2      0         1            0        4\n",
+			"         POLICY  unknown  notApplicable  compliant  remediated  nonCompliant  error  conflict  notAssigned  DEVICES  IN GRACE  STALE\n" +
+				"      antivirus        0              0          0           0             0      0         1            0        1         0      1\n" +
+				"           disk        0              0          1           0             2      0         0            0        3         0      3\n" +
+				"  (all records)        0              0          1           0             2      0         1            0        4         0      4\n" +
+				"      (devices)        0              0          0           0             2      0         1            0        3                 \n",
 		},
 		{
 			[]string{"summary", "-o", "json"},
-			`{"policies":{"antivirus":{"compliant":0,"conflict":1,"error":0,"nonCompliant":0,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0},` +
-				`"disk":{"compliant":1,"conflict":0,"error":0,"nonCompliant":2,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0}}}` + "\n",
+			`{"devices":{"compliant":0,"conflict":1,"error":0,"nonCompliant":2,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0},` +
+				`"inGrace":{"antivirus":0,"disk":0},` +
+				`"policies":{"antivirus":{"compliant":0,"conflict":1,"error":0,"nonCompliant":0,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0},` +
+				`"disk":{"compliant":1,"conflict":0,"error":0,"nonCompliant":2,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0}},` +
+				`"stale":{"antivirus":1,"disk":3}}` + "\n",
 		},
 		{
 			[]string{"get", "disk", "d1"},

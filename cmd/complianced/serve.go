@@ -50,6 +50,7 @@ type server struct {
 	natsListen    string
 	allow         []string
 	tombstones    time.Duration
+	validity      validity
 	maxPolicies   int
 	policyNames   map[string]string
 
@@ -102,6 +103,7 @@ func (s *server) add(cmd *cobra.Command) {
 	flags.StringVar(&s.natsListen, "nats-listen", "127.0.0.1:4222", "`address` of the embedded NATS; without a host, as :4222, on every interface")
 	flags.StringSliceVar(&s.allow, "allow-policies", nil, "`patterns` of the policies to take, as policy-* (default all)")
 	flags.DurationVar(&s.tombstones, "tombstones", 0, "how long what is left of a removed record is kept; 0 is the streams' age limit plus 7 days")
+	s.validity.add(flags)
 	flags.IntVar(&s.maxPolicies, "max-policies", 2000, "how many policies are labels of metrics; the rest is summed")
 	flags.StringToStringVar(&s.policyNames, "policy-names", nil, "`id=name` of policies, for compliance_policy_info")
 }
@@ -120,6 +122,9 @@ func (s *server) validate() error {
 	}
 	if s.tombstones < 0 || s.maxPolicies < 1 {
 		return usagef("--tombstones is at least 0, --max-policies at least 1")
+	}
+	if err := s.validity.check(); err != nil {
+		return err
 	}
 	for flag, listen := range map[string]string{"metrics-listen": s.metricsListen, "nats-listen": s.natsListen} {
 		if _, _, err := splitListen(listen); err != nil {
@@ -410,7 +415,7 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 
 // start begins to merge and to serve.
 func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, serving func(context.Context, addresses) error) error {
-	state := &stateReader{js: s.js, store: s.store, layout: s.layout}
+	state := &stateReader{js: s.js, store: s.store, layout: s.layout, validity: s.validity.days}
 	if slices.Contains(s.roles, roleState) {
 		read := (&watchedRead{read: state.read, log: s.log, address: s.store.Address(), pipeline: s.pipeline, stopped: ctx.Done()}).call
 		err := s.registry.Register(metrics.NewState(read, metrics.StateOptions{

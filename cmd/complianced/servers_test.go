@@ -195,7 +195,8 @@ func TestADeploymentWithSentinelsIsFoundByItsFolderAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.settled()
-	if diff := cmp.Diff(`{"policies":{"p":{"compliant":0,"conflict":0,"error":1,"nonCompliant":0,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0}}}`+"\n",
+	if diff := cmp.Diff(`{"devices":{"compliant":0,"conflict":0,"error":1,"nonCompliant":0,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0},"inGrace":{"p":0},`+
+		`"policies":{"p":{"compliant":0,"conflict":0,"error":1,"nonCompliant":0,"notApplicable":0,"notAssigned":0,"remediated":0,"unknown":0}},"stale":{"p":0}}`+"\n",
 		s.run("", "summary", "-o", "json")); diff != "" {
 		t.Error(diff)
 	}

@@ -20,15 +20,20 @@ type stateReader struct {
 	js     jetstream.JetStream
 	store  *store.Redis
 	layout compliance.Layout
+	// validity is how many UTC days a newest event is fresh.
+	validity int
 }
 
 // read returns the counts, and of NATS what can be had.
 func (s *stateReader) read(ctx context.Context) (metrics.Snapshot, error) {
-	counts, err := s.store.Counts(ctx)
+	totals, err := s.store.Totals(ctx, time.Now(), s.validity)
 	if err != nil {
 		return metrics.Snapshot{}, err
 	}
-	snapshot := metrics.Snapshot{Policies: counts}
+	snapshot := metrics.Snapshot{Policies: map[string]metrics.Policy{}, Devices: totals.Devices}
+	for policy, of := range totals.Policies {
+		snapshot.Policies[policy] = metrics.Policy{Statuses: of.Statuses, InGrace: of.InGrace, Stale: of.Stale}
+	}
 	lowest := make([]compliance.Floor, s.layout.Partitions)
 	for n := range lowest {
 		partition, floor, err := s.partition(ctx, n)

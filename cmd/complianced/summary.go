@@ -3,26 +3,31 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/store"
 )
 
 func newSummary(c *common) *cobra.Command {
 	var out output
+	var fresh validity
 	cmd := &cobra.Command{
 		Use:   "summary",
 		Short: "Show how many devices are in each status, by policy",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := out.json()
-			if err != nil {
+			if err := errors.Join(err, fresh.check()); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), clientTimeout)
@@ -32,59 +37,85 @@ func newSummary(c *common) *cobra.Command {
 				return err
 			}
 			defer state.Close() //nolint:errcheck // Nothing was written.
-			counts, err := state.Counts(ctx)
+			totals, err := state.Totals(ctx, time.Now(), fresh.days)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printCountsJSON(cmd.OutOrStdout(), counts)
+				return printTotalsJSON(cmd.OutOrStdout(), &totals)
 			}
-			return printCounts(cmd.OutOrStdout(), counts)
+			_, err = printTotals(cmd.OutOrStdout(), &totals)
+			return err
 		},
 	}
 	out.add(cmd)
+	fresh.add(cmd.Flags())
 	return cmd
 }
 
-type policyCounts = map[string][compliance.NumStatuses]int
-
-func printCounts(w io.Writer, counts policyCounts) error {
+// printTotals prints a table and returns how many lines it has.
+func printTotals(w io.Writer, totals *store.Totals) (lines int, err error) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(table, "POLICY\t")
 	for _, s := range compliance.Statuses() {
 		fmt.Fprintf(table, "%s\t", s)
 	}
-	fmt.Fprintln(table, "DEVICES\t")
-	var sums [compliance.NumStatuses]int
-	for _, policy := range slices.Sorted(maps.Keys(counts)) {
-		printRow(table, policy, counts[policy])
-		for s, n := range counts[policy] {
-			sums[s] += n
+	fmt.Fprintln(table, "DEVICES\tIN GRACE\tSTALE\t")
+	lines++
+	row := func(name string, of *store.PolicyTotals) {
+		fmt.Fprintf(table, "%s\t%s%d\t%d\t\n", name, cells(of.Statuses), of.InGrace, of.Stale)
+		lines++
+	}
+	var all store.PolicyTotals
+	for _, policy := range slices.Sorted(maps.Keys(totals.Policies)) {
+		of := totals.Policies[policy]
+		row(policy, of)
+		for s, n := range of.Statuses {
+			all.Statuses[s] += n
 		}
+		all.InGrace += of.InGrace
+		all.Stale += of.Stale
 	}
-	if len(counts) > 1 {
-		printRow(table, "(all records)", sums)
+	if len(totals.Policies) > 1 {
+		row("(all records)", &all)
 	}
-	return table.Flush()
+	if len(totals.Policies) > 0 {
+		// Each once, with the worst status of its records.
+		fmt.Fprintf(table, "(devices)\t%s\t\t\n", cells(totals.Devices))
+		lines++
+	}
+	return lines, table.Flush()
 }
 
-func printRow(w io.Writer, name string, of [compliance.NumStatuses]int) {
+// cells are the numbers of a row and their sum.
+func cells(of [compliance.NumStatuses]int) string {
+	var text strings.Builder
 	total := 0
-	fmt.Fprintf(w, "%s\t", name)
 	for _, n := range of {
 		total += n
-		fmt.Fprintf(w, "%d\t", n)
+		fmt.Fprintf(&text, "%d\t", n)
 	}
-	fmt.Fprintf(w, "%d\t\n", total)
+	fmt.Fprintf(&text, "%d\t", total)
+	return text.String()
 }
 
-func printCountsJSON(w io.Writer, counts policyCounts) error {
-	policies := make(map[string]map[string]int, len(counts))
-	for policy, of := range counts {
-		policies[policy] = map[string]int{}
-		for s, n := range of {
-			policies[policy][compliance.Status(s).String()] = n
-		}
+// byName are those of a policy, or of all devices, by the names of the statuses.
+type byName map[string]int
+
+func numbersOf(statuses [compliance.NumStatuses]int) byName {
+	n := byName{}
+	for s, count := range statuses {
+		n[compliance.Status(s).String()] = count
 	}
-	return json.NewEncoder(w).Encode(map[string]any{"policies": policies})
+	return n
+}
+
+func printTotalsJSON(w io.Writer, totals *store.Totals) error {
+	policies, inGrace, stale := map[string]byName{}, byName{}, byName{}
+	for policy, of := range totals.Policies {
+		policies[policy], inGrace[policy], stale[policy] = numbersOf(of.Statuses), of.InGrace, of.Stale
+	}
+	return json.NewEncoder(w).Encode(map[string]any{
+		"policies": policies, "inGrace": inGrace, "stale": stale, "devices": numbersOf(totals.Devices),
+	})
 }

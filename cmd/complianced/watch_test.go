@@ -141,7 +141,7 @@ func TestRedisThatGoesAndComesShowsWithoutIngest(t *testing.T) {
 
 func TestAUserWhoOnlyReadsIsEnoughForTheState(t *testing.T) {
 	own, raw := ownRedis(t, t.TempDir())
-	err := raw.Do(t.Context(), "ACL", "SETUSER", "reader", "on", ">word", "~cs:*", "+@read", "+@connection").Err()
+	err := raw.Do(t.Context(), "ACL", "SETUSER", "reader", "on", ">word", "~cs:*", "+@read", "+@connection", "+multi", "+exec").Err()
 	if err != nil {
 		t.Fatal(err)
 	}
