@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/complianced/complianced/compliance"
 )
@@ -52,4 +53,26 @@ func ParseRollup(text string) (map[string]compliance.Status, error) {
 		policies[s.policy] = s.status
 	}
 	return policies, err
+}
+
+// Numbers returns the hashes of numbers that follow from the records of a bucket, by
+// the names of their keys after the tag, as Redis has them.
+func (m *Memory) Numbers(b compliance.Bucket) map[string]map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := m.bucket(b).derive()
+	numbers := map[string]map[string]string{}
+	for name, of := range map[string]struct {
+		counters map[counter]int64
+		field    func(counter) string
+	}{
+		countsName: {d.counts, statusCounterField}, worstName: {d.worst, worstField},
+		daysName: {d.days, dayCounterField}, graceDaysName: {d.graceDays, dayCounterField},
+	} {
+		numbers[name] = map[string]string{}
+		for c, n := range of.counters {
+			numbers[name][of.field(c)] = strconv.FormatInt(n, 10)
+		}
+	}
+	return numbers
 }

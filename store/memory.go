@@ -191,7 +191,6 @@ func (m *Memory) Totals(_ context.Context, now time.Time, validity int) (Totals,
 			}
 			p := totals.policy(key.Policy)
 			p.Statuses[f.Status]++
-			p.Days[f.Day]++
 			if f.InGrace(now) {
 				p.InGrace++
 			}

@@ -107,7 +107,9 @@ func universalOptions(options Options) (*redis.UniversalOptions, error) {
 		MasterName: options.SentinelMaster,
 		// A transaction is never sent again behind our back: a lost answer is
 		// settled by the floor.
-		MaxRetries:               -1,
+		MaxRetries: -1,
+		// HGETALL comes as an array, which is read without making a map of it.
+		Protocol:                 2,
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,8 +28,6 @@ type PolicyTotals struct {
 	InGrace int
 	// Stale are those whose newest event is older than the validity.
 	Stale int
-	// Days are the records by the UTC day of their newest event.
-	Days map[compliance.Day]int
 }
 
 func newTotals() Totals { return Totals{Policies: map[string]*PolicyTotals{}} }
@@ -36,8 +35,8 @@ func newTotals() Totals { return Totals{Policies: map[string]*PolicyTotals{}} }
 func (t *Totals) policy(name string) *PolicyTotals {
 	p := t.Policies[name]
 	if p == nil {
-		p = &PolicyTotals{Days: map[compliance.Day]int{}}
-		t.Policies[name] = p
+		p = &PolicyTotals{}
+		t.Policies[strings.Clone(name)] = p
 	}
 	return p
 }
@@ -54,9 +53,6 @@ func (t *Totals) add(other Totals) {
 		}
 		p.InGrace += of.InGrace
 		p.Stale += of.Stale
-		for day, n := range of.Days {
-			p.Days[day] += n
-		}
 	}
 }
 
@@ -93,85 +89,95 @@ func (r *Redis) Totals(ctx context.Context, now time.Time, validity int) (Totals
 // addBucket adds the numbers of a bucket.
 func (r *Redis) addBucket(ctx context.Context, b compliance.Bucket, now time.Time, validity int, to *Totals) error {
 	k := keysOf(b)
-	var counts, worst, days, graceDays *redis.MapStringStringCmd
-	var today *redis.StringSliceCmd
-	endOfToday := (compliance.DayOf(now) + 1).Start().UnixMilli()
+	var counts, worst, days, graceDays, ending *redis.StringSliceCmd
+	today := compliance.DayOf(now)
 	_, err := r.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		counts, worst = pipe.HGetAll(ctx, k.counts), pipe.HGetAll(ctx, k.worst)
-		days, graceDays = pipe.HGetAll(ctx, k.days), pipe.HGetAll(ctx, k.graceDays)
-		today = pipe.ZRangeByScore(ctx, k.grace, &redis.ZRangeBy{
-			Min: "(" + strconv.FormatInt(now.UnixMilli(), 10), Max: "(" + strconv.FormatInt(endOfToday, 10),
+		counts, worst = hashOf(ctx, pipe, k.counts), hashOf(ctx, pipe, k.worst)
+		days, graceDays = hashOf(ctx, pipe, k.days), hashOf(ctx, pipe, k.graceDays)
+		ending = pipe.ZRangeByScore(ctx, k.grace, &redis.ZRangeBy{
+			Min: "(" + strconv.FormatInt(now.UnixMilli(), 10), Max: "(" + strconv.FormatInt((today+1).Start().UnixMilli(), 10),
 		})
 		return nil
 	})
 	if err != nil && !isWrongType(err) {
 		return err
 	}
-	each := func(reply *redis.MapStringStringCmd, what string, take func(field string, n int) bool) error {
-		fields, err := reply.Result()
-		if err != nil {
-			return &compliance.CorruptError{Bucket: b, What: what}
-		}
-		for field, text := range fields {
-			n, err := strconv.Atoi(text)
-			if err != nil || !take(field, n) {
-				return &compliance.CorruptError{Bucket: b, What: what}
-			}
-		}
-		return nil
-	}
-	if err := each(counts, "the counts", func(field string, n int) bool {
-		policy, status, ok := parseCountField(field)
-		if ok {
+	firstFresh := compliance.FirstFresh(now, validity).String()
+	last := today.String()
+	for _, part := range []struct {
+		reply *redis.StringSliceCmd
+		what  string
+		take  func(policy, of string, n int) bool
+	}{
+		{counts, "the counts", func(policy, of string, n int) bool {
+			status, ok := compliance.ParseStatus(of)
 			to.policy(policy).Statuses[status] += n
-		}
-		return ok
-	}); err != nil {
-		return err
-	}
-	if err := each(worst, "the counts of devices", func(field string, n int) bool {
-		status, ok := compliance.ParseStatus(field)
-		if ok {
-			to.Devices[status] += n
-		}
-		return ok
-	}); err != nil {
-		return err
-	}
-	firstFresh := compliance.FirstFresh(now, validity)
-	if err := each(days, "the counts by day", func(field string, n int) bool {
-		policy, day, ok := parseDayField(field)
-		if ok {
-			p := to.policy(policy)
-			p.Days[day] += n
-			if day < firstFresh {
-				p.Stale += n
+			return ok
+		}},
+		{days, "the counts by day", func(policy, day string, n int) bool {
+			if day < firstFresh { // Days as text are in order.
+				to.policy(policy).Stale += n
 			}
+			return len(day) == len(last)
+		}},
+		// Of the grace periods that end today, the index says which have not ended.
+		{graceDays, "the counts of grace periods", func(policy, day string, n int) bool {
+			if day > last {
+				to.policy(policy).InGrace += n
+			}
+			return len(day) == len(last)
+		}},
+	} {
+		if !eachNumber(part.reply, part.take) {
+			return &compliance.CorruptError{Bucket: b, What: part.what}
 		}
-		return ok
-	}); err != nil {
-		return err
 	}
-	// Of the grace periods that end today, the index says which have ended.
-	if err := each(graceDays, "the counts of grace periods", func(field string, n int) bool {
-		policy, day, ok := parseDayField(field)
-		if ok && day > compliance.DayOf(now) {
-			to.policy(policy).InGrace += n
+	fields, err := worst.Result()
+	for i := 0; i+1 < len(fields); i += 2 {
+		status, ok := compliance.ParseStatus(fields[i])
+		n, errNumber := strconv.Atoi(fields[i+1])
+		if !ok || errNumber != nil {
+			return &compliance.CorruptError{Bucket: b, What: "the counts of devices"}
 		}
-		return ok
-	}); err != nil {
-		return err
+		to.Devices[status] += n
 	}
-	members, err := today.Result()
-	if err != nil {
-		return &compliance.CorruptError{Bucket: b, What: "the index of grace periods"}
-	}
+	members, errEnding := ending.Result()
 	for _, m := range members {
-		key, ok := parseMember(m)
+		policy, _, ok := strings.Cut(m, ":")
 		if !ok {
 			return &compliance.CorruptError{Bucket: b, What: "the index of grace periods"}
 		}
-		to.policy(key.Policy).InGrace++
+		to.policy(policy).InGrace++
+	}
+	switch {
+	case err != nil:
+		return &compliance.CorruptError{Bucket: b, What: "the counts of devices"}
+	case errEnding != nil:
+		return &compliance.CorruptError{Bucket: b, What: "the index of grace periods"}
 	}
 	return nil
+}
+
+// hashOf reads a hash as fields and values in turn.
+func hashOf(ctx context.Context, pipe redis.Pipeliner, key string) *redis.StringSliceCmd {
+	cmd := redis.NewStringSliceCmd(ctx, "hgetall", key)
+	_ = pipe.Process(ctx, cmd) // Its error is its own.
+	return cmd
+}
+
+// eachNumber goes through the numbers of a hash whose fields are <policy>|<of>. It is
+// false where the hash is not of that kind.
+func eachNumber(reply *redis.StringSliceCmd, take func(policy, of string, n int) bool) bool {
+	fields, err := reply.Result()
+	if err != nil {
+		return false
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		policy, of, ok := strings.Cut(fields[i], "|")
+		n, err := strconv.Atoi(fields[i+1])
+		if !ok || err != nil || !take(policy, of, n) {
+			return false
+		}
+	}
+	return true
 }

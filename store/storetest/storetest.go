@@ -196,8 +196,7 @@ func (h *hand) wantValues(k compliance.Key, want [compliance.NumProperties]compl
 	}
 }
 
-// wantTotals compares the numbers at an instant, days left out where the case does
-// not name any.
+// wantTotals compares the numbers at an instant.
 func (h *hand) wantTotals(now time.Time, want store.Totals) {
 	h.t.Helper()
 	have, err := h.store.Totals(h.t.Context(), now, Validity)

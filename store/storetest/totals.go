@@ -22,10 +22,10 @@ func graceEnds(h *hand) {
 		return store.Totals{
 			Policies: map[string]*store.PolicyTotals{
 				key().Policy: {
-					Statuses: [compliance.NumStatuses]int{compliance.StatusNonCompliant: 1}, InGrace: own, Days: map[compliance.Day]int{day(0): 1},
+					Statuses: [compliance.NumStatuses]int{compliance.StatusNonCompliant: 1}, InGrace: own,
 				},
 				sibling().Policy: {
-					Statuses: [compliance.NumStatuses]int{compliance.StatusNonCompliant: 1}, InGrace: others, Days: map[compliance.Day]int{day(0): 1},
+					Statuses: [compliance.NumStatuses]int{compliance.StatusNonCompliant: 1}, InGrace: others,
 				},
 			},
 			Devices: [compliance.NumStatuses]int{compliance.StatusNonCompliant: 1},
@@ -65,10 +65,10 @@ func daysGoBy(h *hand) {
 		return store.Totals{
 			Policies: map[string]*store.PolicyTotals{
 				key().Policy: {
-					Statuses: [compliance.NumStatuses]int{compliance.StatusCompliant: 1}, Stale: own, Days: map[compliance.Day]int{day(-40): 1},
+					Statuses: [compliance.NumStatuses]int{compliance.StatusCompliant: 1}, Stale: own,
 				},
 				sibling().Policy: {
-					Statuses: [compliance.NumStatuses]int{compliance.StatusError: 1}, Stale: others, Days: map[compliance.Day]int{day(0): 1},
+					Statuses: [compliance.NumStatuses]int{compliance.StatusError: 1}, Stale: others,
 				},
 			},
 			Devices: [compliance.NumStatuses]int{compliance.StatusError: 1},

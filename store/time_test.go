@@ -1,0 +1,97 @@
+package store_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/store"
+)
+
+var full = flag.Bool("full", false, "run at full length")
+
+// No report arrives while the clock goes on.
+func TestGracePeriodsEndByThemselvesEachInItsMillisecond(t *testing.T) {
+	s := startServer(t)
+	r := s.open(t, store.Options{})
+	random := rand.New(rand.NewPCG(1, 1))
+	// They end around midnight, so that some days end with them.
+	from := began.Truncate(24 * time.Hour).Add(24*time.Hour - 30*time.Second)
+	var ends []time.Time
+	var reports []*compliance.Report
+	for i := range 1000 {
+		end := from.Add(time.Duration(random.Int64N(int64(time.Minute))))
+		ends = append(ends, end)
+		reports = append(reports, report(t, uint64(i+1), compliance.Key{Policy: fmt.Sprint("p", i%7), Device: device.Device},
+			fmt.Sprintf(`{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":%q}`, end.Format(time.RFC3339Nano))))
+		// Each its own device of the bucket, so that all thousand stand beside each other.
+		reports[i].Key.Device = fmt.Sprint(device.Device, "-", i)
+	}
+	apply(t, r, compliance.Floor{}, floor(1000, "a"), reports...)
+	for now := from; !now.After(from.Add(time.Minute)); now = now.Add(time.Second + 1) {
+		want, have := 0, 0
+		for _, end := range ends {
+			if end.After(now.Truncate(time.Millisecond)) {
+				want++
+			}
+		}
+		totals, err := r.Totals(t.Context(), now, 30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, of := range totals.Policies {
+			have += of.InGrace
+		}
+		if have != want {
+			t.Errorf("at %v: %d are in grace, not %d", now, have, want)
+		}
+	}
+}
+
+func TestTheNumbersEqualARecountAfterManyReports(t *testing.T) {
+	s := startServer(t)
+	r, m := s.open(t, store.Options{Tombstones: keepTombstones}), store.NewMemory(keepTombstones)
+	n := 20_000
+	if *full {
+		n = 500_000
+	}
+	random := rand.New(rand.NewPCG(2, 2))
+	statuses := compliance.Statuses()
+	at, perBatch := compliance.Floor{}, 500
+	for first := 0; first < n; first += perBatch {
+		var reports []*compliance.Report
+		for i := first; i < first+perBatch; i++ {
+			body := fmt.Sprintf(`{"status":%q}`, statuses[random.IntN(len(statuses))])
+			when := began.Add(-time.Duration(random.Int64N(int64(200 * 24 * time.Hour))))
+			switch random.IntN(20) {
+			case 0:
+				body = `{"@removed":{}}`
+			case 1, 2, 3:
+				body = fmt.Sprintf(`{"complianceGracePeriodExpirationDateTime":%q}`, when.AddDate(0, 0, random.IntN(9)).Format(time.RFC3339))
+			case 4:
+				body = `{}`
+			}
+			key := compliance.Key{Policy: fmt.Sprint("p", random.IntN(5)), Device: fmt.Sprint("d", random.IntN(1000))}
+			reports = append(reports, report(t, uint64(i+1), key, body, "ce-time", when.Format(time.RFC3339Nano), "ce-id", fmt.Sprint(i)))
+		}
+		to := floor(uint64(first+perBatch), fmt.Sprint("w", first))
+		if diff := cmp.Diff(apply(t, m, at, to, reports...), apply(t, r, at, to, reports...)); diff != "" {
+			t.Fatalf("outcomes (-memory +redis):\n%s", diff)
+		}
+		at = to
+	}
+	for name, want := range m.Numbers(0) {
+		have := s.raw.HGetAll(t.Context(), "cs:{00}:"+name).Val()
+		if len(want) == 0 {
+			t.Errorf("%s is empty: the reports show nothing", name)
+		}
+		if diff := cmp.Diff(want, have); diff != "" {
+			t.Errorf("%s after %d reports (-recount +redis):\n%s", name, n, diff)
+		}
+	}
+}
