@@ -42,8 +42,8 @@ func derivedFaults(t *testing.T, right oracle.Snapshot) []fault {
 	var faults []fault
 	for _, name := range derivedNames {
 		key, entry := largest(t, right, name)
-		add := func(what string, make func(p redis.Pipeliner), want string) {
-			faults = append(faults, fault{name + ": " + what, make, key + want})
+		add := func(what string, wrong func(p redis.Pipeliner), want string) {
+			faults = append(faults, fault{name + ": " + what, wrong, key + want})
 		}
 		add("missing", func(p redis.Pipeliner) { p.Del(t.Context(), key) }, " is missing")
 		add("of another type", func(p redis.Pipeliner) { p.Del(t.Context(), key); p.RPush(t.Context(), key, "x") }, " is a list, want a "+right[key].Type)
