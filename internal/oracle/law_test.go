@@ -54,7 +54,7 @@ var devices = []string{"d0", "d1", "d4"}
 
 // drawBody draws a report's body. One in two has a status, and most of these are
 // nonCompliant.
-func drawBody(t *rapid.T) string {
+func drawBody(t *rapid.T, ends []string) string {
 	var body []string
 	for _, choices := range members {
 		if member := rapid.SampledFrom(choices).Draw(t, "member"); member != "" {
@@ -69,7 +69,7 @@ func drawBody(t *rapid.T) string {
 		body = append(body, fmt.Sprintf(`"status":%q`, status))
 	}
 	if rapid.Bool().Draw(t, "grace") {
-		end := rapid.SampledFrom(graceEnds).Draw(t, "end")
+		end := rapid.SampledFrom(ends).Draw(t, "end")
 		body = append(body, fmt.Sprintf(`"complianceGracePeriodExpirationDateTime":%q`, end))
 	}
 	return "{" + strings.Join(body, ",") + "}"
@@ -81,11 +81,13 @@ func drawHistory(t *rapid.T) oracle.History {
 	var h oracle.History
 	stored := began
 	some := rapid.Permutation(policies).Draw(t, "policies")[:3]
+	times := rapid.Permutation(eventTimes).Draw(t, "times")[:3]
+	ends := rapid.Permutation(graceEnds).Draw(t, "ends")[:4]
 	for sequence := range rapid.IntRange(1, 60).Draw(t, "messages") {
 		minutes := rapid.SampledFrom([]int{0, 1, 11, 40, 600}).Draw(t, "minutes")
 		stored = stored.Add(time.Duration(minutes) * time.Minute).Add(1)
 		header := map[string][]string{}
-		if at := rapid.SampledFrom(eventTimes).Draw(t, "time"); at != "" {
+		if at := rapid.SampledFrom(times).Draw(t, "time"); at != "" {
 			header["ce-time"] = []string{at}
 		}
 		if id := rapid.SampledFrom([]string{"", "one", "two"}).Draw(t, "id"); id != "" {
@@ -94,7 +96,7 @@ func drawHistory(t *rapid.T) oracle.History {
 		h.Messages = append(h.Messages, oracle.Message{
 			Stream: "COMPLIANCE_STATUS", Created: began, Sequence: uint64(sequence + 1), Stored: stored,
 			Subject: "compliance.status." + rapid.SampledFrom(some).Draw(t, "policy") + "." + rapid.SampledFrom(devices).Draw(t, "device"),
-			Header:  header, Body: []byte(drawBody(t)),
+			Header:  header, Body: []byte(drawBody(t, ends)),
 		})
 	}
 	return h
