@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/ingest"
@@ -52,30 +54,11 @@ func (d *deployment) outcomes(ctx context.Context, want sent) (scraped, error) {
 
 // checkState compares records, counts and the number of keys with what they must be.
 func (d *deployment) checkState(ctx context.Context, e *expected) error {
-	counts, err := d.state.Counts(ctx)
-	if err != nil {
+	if err := d.checkTotals(ctx, e); err != nil {
 		return err
 	}
-	if !maps.Equal(counts, e.counts) {
-		return wrongf("the counts are %v, not %v", counts, e.counts)
-	}
-	keys, err := d.client.DBSize(ctx).Result()
-	if err != nil {
+	if err := d.checkKeys(ctx, e); err != nil {
 		return err
-	}
-	withCounts := map[compliance.Bucket]bool{}
-	for key := range e.numbers {
-		withCounts[d.layout.BucketOf(key.Device)] = true
-	}
-	floors, err := d.state.Floors(ctx, d.all())
-	if err != nil {
-		return err
-	}
-	// A bucket without reports has its floor only after a while.
-	floors = slices.DeleteFunc(floors, compliance.Floor.Absent)
-	const meta = 1
-	if want := len(e.numbers) + len(withCounts) + len(floors) + meta; keys != int64(want) {
-		return wrongf("Redis has %d keys, not %d", keys, want)
 	}
 	for key, want := range e.samples {
 		record, err := d.state.Get(ctx, key)
@@ -89,6 +72,116 @@ func (d *deployment) checkState(ctx context.Context, e *expected) error {
 		}
 	}
 	return nil
+}
+
+// validity is the default one, in days. No figure depends on it.
+const validity = 30
+
+// checkTotals compares the records by status and the devices by their worst status,
+// and the records by day as far as their number.
+func (d *deployment) checkTotals(ctx context.Context, e *expected) error {
+	totals, err := d.state.Totals(ctx, time.Now(), validity)
+	if err != nil {
+		return err
+	}
+	counts := map[string][compliance.NumStatuses]int{}
+	for policy, of := range totals.Policies {
+		counts[policy] = of.Statuses
+		onDays, records := 0, 0
+		for _, n := range of.Days {
+			onDays += n
+		}
+		for _, n := range of.Statuses {
+			records += n
+		}
+		if onDays != records {
+			return wrongf("%d records of a policy lie on a day, not %d", onDays, records)
+		}
+	}
+	if !maps.Equal(counts, e.counts) {
+		return wrongf("the counts are %v, not %v", counts, e.counts)
+	}
+	if devices := e.devices(); totals.Devices != devices {
+		return wrongf("the counts of devices are %v, not %v", totals.Devices, devices)
+	}
+	return nil
+}
+
+// checkKeys compares the number of keys.
+func (d *deployment) checkKeys(ctx context.Context, e *expected) error {
+	keys, err := d.client.DBSize(ctx).Result()
+	if err != nil {
+		return err
+	}
+	floors, err := d.state.Floors(ctx, d.all())
+	if err != nil {
+		return err
+	}
+	// A bucket without reports has its floor only after a while.
+	floors = slices.DeleteFunc(floors, compliance.Floor.Absent)
+	derived, err := d.derivedKeys(ctx, e)
+	if err != nil {
+		return err
+	}
+	const meta = 1
+	if want := len(e.numbers) + derived + len(floors) + meta; keys != int64(want) {
+		return wrongf("Redis has %d keys, not %d", keys, want)
+	}
+	return nil
+}
+
+// derivedKeys returns how many keys there must be that follow from the records. Which
+// grace periods there are is taken from Redis: only nonCompliant records have one, and
+// the index and the days must have the same number.
+func (d *deployment) derivedKeys(ctx context.Context, e *expected) (int, error) {
+	// |counts, |worst, |days, |rollup and |devices are there where any record is.
+	const always = 5
+	keys := map[compliance.Bucket]int{}
+	attention, nonCompliant := map[compliance.Bucket]bool{}, map[compliance.Bucket]int64{}
+	for key, n := range e.numbers {
+		bucket, status := d.layout.BucketOf(key.Device), e.statuses[n]
+		keys[bucket] = always
+		if status.NeedsAttention() {
+			attention[bucket] = true
+		}
+		if status == compliance.StatusNonCompliant {
+			nonCompliant[bucket]++
+		}
+	}
+	total := len(attention)
+	for bucket, n := range keys {
+		total += n
+		inGrace, onDays, err := d.gracePeriods(ctx, bucket)
+		switch {
+		case err != nil:
+			return 0, err
+		case inGrace != onDays || inGrace > nonCompliant[bucket]:
+			return 0, wrongf("%d grace periods are in the index and %d on a day, with %d records that are nonCompliant", inGrace, onDays, nonCompliant[bucket])
+		case inGrace > 0:
+			total += 2
+		}
+	}
+	return total, nil
+}
+
+// gracePeriods returns how many the index of a bucket has, and how many its days.
+func (d *deployment) gracePeriods(ctx context.Context, bucket compliance.Bucket) (inIndex, onDays int64, err error) {
+	inIndex, err = d.client.ZCard(ctx, fmt.Sprintf("cs:{%02x}:|grace", int(bucket))).Result()
+	if err != nil {
+		return 0, 0, err
+	}
+	days, err := d.client.HVals(ctx, fmt.Sprintf("cs:{%02x}:|gracedays", int(bucket))).Result()
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, text := range days {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return 0, 0, wrongf("the counts of grace periods have %q", text)
+		}
+		onDays += n
+	}
+	return inIndex, onDays, nil
 }
 
 // checkBareKeys compares the number of hashes of the bare work.

@@ -87,6 +87,21 @@ func (e *expected) take(r *fleet.Report) error {
 	return nil
 }
 
+// devices returns the devices by the worst status of their records.
+func (e *expected) devices() [compliance.NumStatuses]int {
+	worst := map[string]compliance.Status{}
+	for key, n := range e.numbers {
+		if status, known := worst[key.Device]; !known || e.statuses[n].Severity() > status.Severity() {
+			worst[key.Device] = e.statuses[n]
+		}
+	}
+	var devices [compliance.NumStatuses]int
+	for _, status := range worst {
+		devices[status]++
+	}
+	return devices
+}
+
 // statusOf reads the status alone: every report is looked at, while it is published.
 func statusOf(body []byte) (status compliance.Status, set bool, err error) {
 	_, rest, set := bytes.Cut(body, []byte(`"status":"`))

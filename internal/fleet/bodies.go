@@ -13,7 +13,8 @@ const bodySize = 480
 // platforms is how many platforms there are.
 const platforms = 12
 
-// graceDays is how long after its report the grace period of a device ends.
+// graceDays is how long after its report the grace period of a device ends; in the
+// mix Default it is so on the average of those that are neither short nor over.
 const graceDays = 3
 
 // values are the eight properties of a device that can differ between its reports.
@@ -23,6 +24,7 @@ type values struct {
 	version  uint64
 	platform uint64
 	status   compliance.Status
+	// grace is when the grace period ends; zero is never.
 	grace    time.Time
 	reported time.Time
 }
@@ -54,6 +56,9 @@ func (v *values) property(text []byte, p compliance.Property) []byte {
 	case compliance.Platform:
 		text = strconv.AppendUint(text, v.platform, 10)
 	case compliance.GracePeriodExpiration:
+		if v.grace.IsZero() {
+			return append(text, `"9999-12-31T23:59:59.9999999Z"`...)
+		}
 		text = v.date(text, v.grace)
 	case compliance.StatusProperty:
 		text = append(append(append(text, '"'), v.status.String()...), '"')
@@ -112,11 +117,11 @@ func (v *values) part(set, null uint16) []byte {
 }
 
 // full is a report of the mix Default that sets everything. The names are those of
-// the device, the status is drawn.
+// the device; the status and the grace period are drawn.
 func (f *Fleet) full(r Report) Report {
 	_, device := f.split(r.record)
 	v := f.values(&r, device)
-	v.status = f.drawStatus()
+	v.status, v.grace = f.drawStatus(), f.drawGrace(r.Time)
 	r.Kind, r.Body = Full, v.whole()
 	return r
 }
@@ -132,7 +137,7 @@ func (f *Fleet) partial(r Report) Report {
 	v := f.values(&r, device)
 	v.version = 1 + f.random.Uint64N(99)
 	v.platform = f.random.Uint64N(platforms)
-	v.status = f.drawStatus()
+	v.status, v.grace = f.drawStatus(), f.drawGrace(r.Time)
 	set := f.subset()
 	null := uint16(0)
 	for p := compliance.DeviceDisplayName; p < compliance.NumProperties; p++ {
@@ -177,5 +182,21 @@ func (f *Fleet) drawStatus() compliance.Status {
 		return compliance.StatusNonCompliant
 	default:
 		return compliance.Status(n % compliance.NumStatuses)
+	}
+}
+
+// drawGrace draws when a grace period ends: never, up to an hour before the report,
+// within a minute after it, or within some days.
+func (f *Fleet) drawGrace(reported time.Time) time.Time {
+	in := func(d time.Duration) time.Duration { return time.Duration(f.random.Int64N(int64(d/tick))) * tick }
+	switch f.random.IntN(8) {
+	case 0:
+		return time.Time{}
+	case 1:
+		return reported.Add(-in(time.Hour))
+	case 2:
+		return reported.Add(in(time.Minute))
+	default:
+		return reported.Add(in(2 * graceDays * 24 * time.Hour))
 	}
 }

@@ -249,6 +249,39 @@ func TestSharesHold(t *testing.T) {
 	}
 }
 
+func TestGracePeriodsEndBeforeAndAfterTheirReports(t *testing.T) {
+	f := fleet.New(everything)
+	ends := map[string]int{}
+	for i := range uint64(4000) {
+		r := f.At(i)
+		if r.Kind != fleet.Full {
+			continue
+		}
+		text, _ := members(t, r.Body)["complianceGracePeriodExpirationDateTime"].(string)
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch left := at.Sub(r.Time); {
+		case text == "9999-12-31T23:59:59.9999999Z":
+			ends["never"]++
+		case -time.Hour <= left && left <= 0:
+			ends["before"]++
+		case 0 < left && left <= time.Minute:
+			ends["within a minute"]++
+		case 0 < left && left <= 6*24*time.Hour:
+			ends["within days"]++
+		default:
+			t.Fatalf("a grace period of %s", left)
+		}
+	}
+	for _, when := range []string{"never", "before", "within a minute", "within days"} {
+		if ends[when] < 100 {
+			t.Errorf("%d grace periods end %s", ends[when], when)
+		}
+	}
+}
+
 func TestNothingIsLostInTheQueue(t *testing.T) {
 	for _, share := range []float64{.01, .5, 1} {
 		f := fleet.New(fleet.Options{Devices: 10, Seed: 5, Reorder: share, Duplicates: share})

@@ -115,6 +115,7 @@ func (d *deployment) follow() {
 func (d *deployment) report(args ...string) {
 	d.Helper()
 	d.reportRivals()
+	d.reportGrace()
 	d.reportEarly()
 	var err error
 	d.load, err = programs.NewLoad(d.TempDir(), d.nats, append([]string{
@@ -147,6 +148,33 @@ func (d *deployment) reportRivals() {
 		}
 		for _, r := range reports {
 			d.publish(subject, r.id, at, r.body)
+		}
+	}
+}
+
+// reportGrace publishes grace periods of which the ends lie on either side of now and
+// of what still counts, or mean none, of devices with policies that are UUIDs and
+// others; some of the records go, and some come back.
+func (d *deployment) reportGrace() {
+	d.Helper()
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	at := now.Add(-time.Minute)
+	text := func(t time.Time) string { return t.Format("2006-01-02T15:04:05.0000000Z") }
+	ends := []string{
+		text(now.Add(2 * time.Second)), text(now.Add(time.Hour)), text(at), text(at.Add(-maxFuture)), text(at.Add(-maxFuture + 100)),
+		"0001-01-01T00:00:00Z", "9999-12-31T23:59:59.9999999Z", "9998-12-31T23:59:59Z",
+	}
+	for i := range 64 {
+		body := fmt.Sprintf(`{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":%q}`, ends[i%len(ends)])
+		for n, policy := range []string{"grace", "00000000-0000-0000-0000-000000000001", "Grace"} {
+			subject := fmt.Sprintf("compliance.status.%s.device-%d", policy, i)
+			d.publish(subject, "first", text(at.AddDate(0, 0, -n)), body)
+			if i%4 == n {
+				d.publish(subject, "second", text(at), `{"@removed":{"reason":"deleted"}}`)
+			}
+			if i%8 == n {
+				d.publish(subject, "third", text(now), body)
+			}
 		}
 	}
 }

@@ -40,6 +40,7 @@ func (b *broker) publishMix() {
 		b.publish(b.subject(policy, device), body, "ce-id", fmt.Sprint("event", n%17), "CE-Time", at)
 		b.publish(b.subject(policy, device), body)
 	}
+	b.publishGrace()
 	b.publish(b.subject("gone", "device1"), `{"status":"error"}`, "ce-time", "2026-01-01T00:00:00Z")
 	b.publish(b.subject("gone", "device1"), `{"@removed":{}}`, "ce-time", "2026-01-02T00:00:00Z")
 	b.publish(b.subject("gone", "device1"), `{"platform":8}`, "ce-time", "2025-01-01T00:00:00Z")
@@ -54,6 +55,34 @@ func (b *broker) publishMix() {
 		}
 	}
 	b.publishBad()
+}
+
+// uuids are policies as they mostly are, of which one is no UUID in lower case.
+var uuids = []string{
+	"00000000-0000-0000-0000-000000000000", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6BA7B810-9dad-11d1-80b4-00c04fd430c8",
+}
+
+// publishGrace publishes grace periods: running ones, some that ended and yet count,
+// some that do not, and the ends that mean none. All devices have several policies.
+func (b *broker) publishGrace() {
+	b.Helper()
+	now := time.Now().UTC().Truncate(time.Second)
+	ends := []string{
+		now.Add(time.Hour).Format(time.RFC3339), now.Add(30 * 24 * time.Hour).Format("2006-01-02T15:04:05.0000001Z"),
+		now.In(time.FixedZone("", -9000)).Format(time.RFC3339Nano), now.Add(-9 * time.Minute).Format(time.RFC3339),
+		now.Add(-11 * time.Minute).Format(time.RFC3339), "9999-12-31T23:59:59.9999999Z", "0001-01-01T00:00:00Z", "9998-12-31T00:00Z",
+	}
+	for n, end := range ends {
+		body := fmt.Sprintf(`{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":%q}`, end)
+		for days, policy := range uuids {
+			at := now.Add(time.Duration(-days) * 24 * time.Hour).Format(time.RFC3339)
+			b.publish(b.subject(policy, fmt.Sprint("device", n)), body, "ce-time", at)
+		}
+	}
+	b.publish(b.subject(uuids[0], "device1"), `{"status":"compliant"}`)
+	b.publish(b.subject(uuids[1], "device0"), `{"@removed":{}}`)
+	b.publish(b.subject(uuids[2], "device2"), `{"complianceGracePeriodExpirationDateTime":"2001-01-01T00:00Z"}`)
+	b.publish(b.subject(uuids[0], "ready"), `{"status":"notAssigned"}`)
 }
 
 // eightBodies set one property each, so that a record has as many versions.
@@ -135,6 +164,13 @@ func key(t *testing.T, s oracle.Snapshot, part string, fields ...string) string 
 	return slices.Min(found)
 }
 
+// fault is something wrong in Redis, and part of what is said of it.
+type fault struct {
+	name string
+	make func(pipe redis.Pipeliner)
+	want string
+}
+
 func TestEveryFaultInRedisIsNamed(t *testing.T) {
 	d := deploy(t, single)
 	right := d.snapshot(t)
@@ -142,11 +178,8 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 	tombstone := key(t, right, "gone:")
 	head := right[tombstone].Fields["v"]
 	tombs := record[:len("cs:{00}:")] + "|tombs"
-	counts, floor := key(t, right, "|counts"), key(t, right, "|floor")
-	field := ""
-	for name := range right[counts].Fields {
-		field = name
-	}
+	floor := key(t, right, "|floor")
+	grace, graceHead := graceRecord(t, right)
 	floorWith := func(n int, word string) string {
 		words := strings.Split(right[floor].Text, " ")
 		words[n] = word
@@ -154,15 +187,7 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 	}
 	index := tombstone[:len("cs:{00}:")] + "|tombs"
 	member := tombstone[len("cs:{00}:"):]
-	for _, fault := range []struct {
-		name string
-		make func(pipe redis.Pipeliner)
-		want string
-	}{
-		{"a count that is one too high", func(p redis.Pipeliner) { p.HIncrBy(t.Context(), counts, field, 1) }, counts + ` field "` + field + `" is`},
-		{"a count at 0", func(p redis.Pipeliner) { p.HSet(t.Context(), counts, "other|error", 0) }, counts + ` field "other|error" is too many`},
-		{"a count that is missing", func(p redis.Pipeliner) { p.HDel(t.Context(), counts, field) }, counts + ` field "` + field + `" is missing`},
-		{"no counts at all", func(p redis.Pipeliner) { p.Del(t.Context(), counts) }, counts + " is missing"},
+	faults := []fault{
 		{"a value that is another", func(p redis.Pipeliner) { p.HSet(t.Context(), record, "u", "9") }, record + ` field "u" is "9", want`},
 		{"a version that is another", func(p redis.Pipeliner) { p.HSet(t.Context(), record, "v", "0") }, record + ` field "v" is "0", want`},
 		{"a field that is missing", func(p redis.Pipeliner) { p.HDel(t.Context(), record, "u") }, record + ` field "u" is missing`},
@@ -170,6 +195,8 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 		{"a record that is missing", func(p redis.Pipeliner) { p.Del(t.Context(), record) }, record + " is missing"},
 		{"a record that expires", func(p redis.Pipeliner) { p.Expire(t.Context(), record, time.Hour) }, record + " expires: true"},
 		{"a record of another type", func(p redis.Pipeliner) { p.Del(t.Context(), record); p.RPush(t.Context(), record, "x") }, record + " is a list, want a hash"},
+		{"a grace period that ends later", func(p redis.Pipeliner) { p.HSet(t.Context(), grace, "v", graceHead.with()) }, grace + ` field "v" is`},
+		{"a grace period that is not in the head", func(p redis.Pipeliner) { p.HSet(t.Context(), grace, "v", graceHead.without()) }, grace + ` field "v" is`},
 		{"a key that is too many", func(p redis.Pipeliner) { p.HSet(t.Context(), record+"x", "v", "0") }, record + "x is too many"},
 		{"a key of somebody else", func(p redis.Pipeliner) { p.Set(t.Context(), "other", "x", 0) }, "other is too many"},
 		{"a self-test that stays", func(p redis.Pipeliner) { p.Set(t.Context(), "cs:{00}:|selftest:1", "x", 0) }, "|selftest:1 is too many"},
@@ -178,9 +205,9 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 		}, "cs:{02}:|gaps is too many"},
 		{"a tombstone that is missing", func(p redis.Pipeliner) { p.Del(t.Context(), tombstone) }, tombstone + " is missing"},
 		{"a tombstone of another time", func(p redis.Pipeliner) { p.HSet(t.Context(), tombstone, "v", head+"0") }, tombstone + ` field "v" is`},
-		{"an index entry of another time", func(p redis.Pipeliner) { p.ZIncrBy(t.Context(), index, 1, member) }, index + ` score of "` + member + `" is`},
-		{"an index entry that is missing", func(p redis.Pipeliner) { p.ZRem(t.Context(), index, member) }, member + `" is missing`},
-		{"an index entry that is too many", func(p redis.Pipeliner) { p.ZAdd(t.Context(), tombs, redis.Z{Score: 1, Member: "p:d"}) }, "|tombs"},
+		{"a tombstone of another time in the index", func(p redis.Pipeliner) { p.ZIncrBy(t.Context(), index, 1, member) }, index + ` score of "` + member + `" is`},
+		{"a tombstone that is not in the index", func(p redis.Pipeliner) { p.ZRem(t.Context(), index, member) }, member + `" is missing`},
+		{"a tombstone that is in the index alone", func(p redis.Pipeliner) { p.ZAdd(t.Context(), tombs, redis.Z{Score: 1, Member: "p:d"}) }, "|tombs"},
 		{"a floor that is missing", func(p redis.Pipeliner) { p.Del(t.Context(), floor) }, floor + " is missing"},
 		{"a floor of another stream", func(p redis.Pipeliner) { p.Set(t.Context(), floor, floorWith(0, "X"), 0) }, floor + ` is "X `},
 		{"a floor of another creation", func(p redis.Pipeliner) { p.Set(t.Context(), floor, floorWith(1, "1"), 0) }, floor + " is"},
@@ -190,8 +217,10 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 		{"a floor without a write id", func(p redis.Pipeliner) { p.Set(t.Context(), floor, floorWith(6, ""), 0) }, floor + " is"},
 		{"a floor with a mark", func(p redis.Pipeliner) { p.Append(t.Context(), floor, " repair") }, floor + " is"},
 		{"a layout that is another", func(p redis.Pipeliner) { p.HSet(t.Context(), "cs:|meta", "buckets", 8) }, `cs:|meta field "buckets" is "8"`},
+		{"the layout of before", func(p redis.Pipeliner) { p.HSet(t.Context(), "cs:|meta", "layout", 1) }, `cs:|meta field "layout" is "1", want "2"`},
 		{"no layout", func(p redis.Pipeliner) { p.Del(t.Context(), "cs:|meta") }, "cs:|meta is missing"},
-	} {
+	}
+	for _, fault := range slices.Concat(faults, derivedFaults(t, right), rollupFaults(t, right)) {
 		t.Run(fault.name, func(t *testing.T) {
 			d.restore(t, right)
 			if _, err := d.raw.Pipelined(t.Context(), func(p redis.Pipeliner) error { fault.make(p); return nil }); err != nil {

@@ -53,6 +53,12 @@ func parseStoreTime(text string) (instant, bool) {
 	return at, ok && storeTime.MatchString(text)
 }
 
+// time returns the instant in UTC.
+func (i instant) time() time.Time {
+	var year1 time.Time
+	return time.Unix(year1.Unix()+int64(i)/ticksPerSecond, int64(i)%ticksPerSecond*100).UTC()
+}
+
 // instantOf cuts off what is less than 100 ns.
 func instantOf(t time.Time) instant {
 	var year1 time.Time

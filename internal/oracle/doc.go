@@ -8,10 +8,10 @@
 //	                                                      └─ CompareDeadLetters ← ReadDeadLetters
 //
 // [Copy] keeps every message of its streams, also those that a stream lost since.
-// [Fold] decides of each message whether it is a report, and makes records,
-// counts, floors and dead letters of them. The comparisons return the differences
-// in words; none at all means that everything is as it must be. [Equal] compares
-// two states of Redis with each other.
+// [Fold] decides of each message whether it is a report, and makes records, floors
+// and dead letters of them. The comparisons derive what follows from the records and
+// return the differences in words; none at all means that everything is as it must
+// be. [Equal] compares two states of Redis with each other.
 //
 // # Independence
 //

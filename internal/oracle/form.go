@@ -8,12 +8,13 @@ import (
 )
 
 // The fields of a record's hash. The field v begins with the newest version and
-// the number of the status, . where that is not set. It goes on only where not all
-// nine properties have that version: with a mark for each property after the id
-// (0 for the newest version, 1 to 8 for the first to eighth of the others, . for
-// never set) and with the others in the order of their first use. Where that would
-// take more than 256 bytes, the others are in the field w. The other fields are
-// the values of the properties.
+// the number of the status, . where that is not set; where there is a grace period,
+// g in place of the number and the end in Unix milliseconds as 12 hexadecimal digits.
+// It goes on only where not all nine properties have that version: with a mark for
+// each property after the id (0 for the newest version, 1 to 8 for the first to
+// eighth of the others, . for never set) and with the others in the order of their
+// first use. Where these are more than six, they are in the field w. The other fields
+// are the values of the properties.
 //
 // A tombstone has the field v alone: its version, t, and its store time in Unix
 // milliseconds.
@@ -22,8 +23,9 @@ var valueFields = [NumProperties]string{"", "n", "u", "m", "p", "g", "", "r", "e
 const (
 	// storedNull is the value of a property that is null.
 	storedNull = "\xff"
-	// maxField is the greatest length of a field that keeps a hash compact.
-	maxField = 256
+	// maxOthers is how many other versions the field v takes, so that no field has
+	// more than 256 bytes, and the hash stays compact.
+	maxOthers = 6
 	// versionLength is that of a version in hexadecimal digits.
 	versionLength = 32
 )
@@ -46,11 +48,15 @@ func (r Record) fields() map[string]string {
 	if r.Values[propertyStatus].Kind == Text {
 		status = r.Values[propertyStatus].Text
 	}
+	if end, ok := r.graceEnd(); ok {
+		status = fmt.Sprintf("g%012x", end.UnixMilli())
+	}
 	marks, others := r.otherVersions()
-	fields["v"] = r.Versions[propertyID].hex() + status + marks + others
-	if len(fields["v"]) > maxField {
-		fields["v"] = strings.TrimSuffix(fields["v"], others)
+	fields["v"] = r.Versions[propertyID].hex() + status + marks
+	if len(others) > maxOthers*versionLength {
 		fields["w"] = others
+	} else {
+		fields["v"] += others
 	}
 	return fields
 }

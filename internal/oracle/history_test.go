@@ -77,6 +77,15 @@ func TestEqualLeavesAsideWhatDependsOnTheWay(t *testing.T) {
 			tag + "|tombs": {Type: "zset", Scores: map[string]float64{"p:gone": score}},
 			tag + "p:gone": {Type: "hash", Fields: map[string]string{"v": version + "t" + millis}},
 			tag + "p:d":    {Type: "hash", Fields: map[string]string{"v": version + "4", "n": name}},
+
+			tag + "|counts":    hash("p|nonCompliant", "1"),
+			tag + "|worst":     hash("nonCompliant", "1"),
+			tag + "|days":      hash("p|0001-01-01", "1"),
+			tag + "|gracedays": hash("p|2027-01-15", "1"),
+			tag + "|rollup":    hash("d", "4\x01p"),
+			tag + "|grace":     {Type: "zset", Scores: map[string]float64{"p:d": 1800000000000}},
+			tag + "|attention": {Type: "zset", Scores: map[string]float64{"p|4|d": 0}},
+			tag + "|devices":   {Type: "zset", Scores: map[string]float64{"d": 0}},
 		}
 	}
 	want := snapshot("a", "b", "123", "c")
@@ -91,6 +100,22 @@ func TestEqualLeavesAsideWhatDependsOnTheWay(t *testing.T) {
 		delete(have, key)
 		if found := oracle.Equal(want, have); len(found) != 1 || found[0] != key+" is missing" {
 			t.Errorf("found %q, want %s", found, key)
+		}
+	}
+	for _, name := range derivedNames {
+		other := snapshot("a", "b", "123", "c")
+		for entry := range other[tag+name].Fields {
+			other[tag+name].Fields[entry] += "0"
+		}
+		for entry := range other[tag+name].Scores {
+			other[tag+name].Scores[entry]++
+		}
+		wanted := 1
+		if name == "|tombs" { // It is left aside.
+			wanted = 0
+		}
+		if found := oracle.Equal(want, other); len(found) != wanted {
+			t.Errorf("found %q, want %d differences of %s", found, wanted, name)
 		}
 	}
 	have := snapshot("a", "b", "123", "c")

@@ -20,6 +20,7 @@ var properties = []string{
 // Indexes of the properties that are told apart elsewhere.
 const (
 	propertyID     = 0
+	propertyGrace  = 5
 	propertyStatus = 6
 )
 

@@ -150,6 +150,7 @@ func (b *broker) history() oracle.History {
 type sink struct {
 	store *store.Redis
 	raw   *redis.Client
+	url   string
 }
 
 func startSink(tb testing.TB, layout compliance.Layout) *sink {
@@ -166,16 +167,24 @@ func startSink(tb testing.TB, layout compliance.Layout) *sink {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &sink{raw: redis.NewClient(options)}
+	s := &sink{raw: redis.NewClient(options), url: own.URL()}
 	tb.Cleanup(func() { _ = s.raw.Close() })
-	if s.store, err = store.New(layout, store.Options{URLs: []string{own.URL()}}); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = s.store.Close() })
+	s.store = s.open(tb, layout, 0)
 	if err := s.store.EnsureLayout(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
 	return s
+}
+
+// open opens a store that keeps tombstones for so long, 0 for ever.
+func (s *sink) open(tb testing.TB, layout compliance.Layout, tombstones time.Duration) *store.Redis {
+	tb.Helper()
+	r, err := store.New(layout, store.Options{URLs: []string{s.url}, Tombstones: tombstones})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = r.Close() })
+	return r
 }
 
 // run runs a loop for each partition until the returned function is called.

@@ -9,7 +9,7 @@ import (
 )
 
 // layoutVersion is the version of the keys and fields that this package knows.
-const layoutVersion = "1"
+const layoutVersion = "2"
 
 // keys returns every key that Redis must have. What the rules leave open it takes
 // from what Redis has, as long as that is well formed.
@@ -20,6 +20,7 @@ func (s *State) keys(have Snapshot) Snapshot {
 	for key, record := range s.Records {
 		s.recordKeys(want, have, key, record)
 	}
+	s.devicesDerived(want)
 	for bucket := range s.Config.buckets() {
 		s.floorKey(want, have, bucket)
 		s.gapsKey(want, have, bucket)
@@ -31,14 +32,14 @@ func hash(fields map[string]string) Entry { return Entry{Type: "hash", Fields: f
 
 func bucketTag(bucket int) string { return fmt.Sprintf("cs:{%02x}:", bucket) }
 
-// recordKeys adds the hash of a record and counts it, or the hash of a tombstone
-// and its place in the index.
+// recordKeys adds the hash of a record and what follows from it, or the hash of a
+// tombstone and its place in the index.
 func (s *State) recordKeys(want, have Snapshot, key Key, record Record) {
 	tag := bucketTag(share(key.Device, s.Config.buckets()))
 	name := tag + key.Policy + ":" + key.Device
 	if !record.Tombstone() {
 		want[name] = hash(record.fields())
-		want.count(tag+"|counts", key.Policy+"|"+record.status())
+		want.recordDerived(tag, key, record)
 		return
 	}
 	millis := record.StoreMillis[0]
@@ -46,19 +47,29 @@ func (s *State) recordKeys(want, have Snapshot, key Key, record Record) {
 		millis = n
 	}
 	want[name] = hash(record.tombstoneFields(millis))
-	if _, there := want[tag+"|tombs"]; !there {
-		want[tag+"|tombs"] = Entry{Type: "zset", Scores: map[string]float64{}}
+	want.score(tag+"|tombs", key.Policy+":"+key.Device, millis)
+}
+
+// field adds a field to a hash.
+func (s Snapshot) field(key, field, value string) {
+	if _, there := s[key]; !there {
+		s[key] = hash(map[string]string{})
 	}
-	want[tag+"|tombs"].Scores[key.Policy+":"+key.Device] = float64(millis)
+	s[key].Fields[field] = value
 }
 
 // count adds one to a field of a hash.
 func (s Snapshot) count(key, field string) {
-	if _, there := s[key]; !there {
-		s[key] = hash(map[string]string{})
-	}
 	n, _ := strconv.Atoi(s[key].Fields[field]) // Absent is 0.
-	s[key].Fields[field] = strconv.Itoa(n + 1)
+	s.field(key, field, strconv.Itoa(n+1))
+}
+
+// score adds a member to a sorted set.
+func (s Snapshot) score(key, member string, score int64) {
+	if _, there := s[key]; !there {
+		s[key] = Entry{Type: "zset", Scores: map[string]float64{}}
+	}
+	s[key].Scores[member] = float64(score)
 }
 
 // gapsKey adds the gaps of a bucket. When a gap was seen is left open.
@@ -68,14 +79,11 @@ func (s *State) gapsKey(want, have Snapshot, bucket int) {
 		if gap.Stream != s.streamOfBucket(bucket) || !gap.concerns(bucket) {
 			continue
 		}
-		if _, there := want[name]; !there {
-			want[name] = hash(map[string]string{})
+		field, seen := fmt.Sprintf("%d-%d", gap.First, gap.Last), "(a time)"
+		if text := have[name].Fields[field]; isTime(text) {
+			seen = text
 		}
-		field := fmt.Sprintf("%d-%d", gap.First, gap.Last)
-		want[name].Fields[field] = "(a time)"
-		if seen := have[name].Fields[field]; isTime(seen) {
-			want[name].Fields[field] = seen
-		}
+		want.field(name, field, seen)
 	}
 }
 
