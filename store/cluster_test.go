@@ -143,7 +143,7 @@ func TestATransactionWaitsWhileItsSlotMoves(t *testing.T) {
 			fromID, toID := c.must(t, from, "CLUSTER", "MYID"), c.must(t, to, "CLUSTER", "MYID")
 			c.must(t, to, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
 			c.must(t, from, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
-			first := c.nodes[from].Keys(t.Context(), "cs:{3d}:*").Val()
+			first, _ := c.nodes[from].Scan(t.Context(), 0, "cs:{3d}:*", 1000).Val()
 			first = slices.DeleteFunc(first, func(key string) bool { return key == floorName })
 			second := []string{floorName}
 			if half.floorFirst {

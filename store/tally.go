@@ -67,8 +67,8 @@ func (t *tally) load() (ok bool, err error) {
 		if !there {
 			continue
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 1 {
+		n, errNumber := strconv.ParseInt(text, 10, 64)
+		if errNumber != nil || n < 1 {
 			return false, nil
 		}
 		t.there[t.asked[i]] = n
@@ -348,9 +348,9 @@ func (c *changes) write(ctx context.Context, pipe redis.Pipeliner) {
 	var set []any
 	var gone []string
 	for _, d := range c.moved {
-		switch {
-		case d.new == d.old:
-		case d.new == "":
+		switch d.new {
+		case d.old:
+		case "":
 			gone = append(gone, d.id)
 		default:
 			set = append(set, d.id, d.new)

@@ -102,8 +102,7 @@ func (r *Redis) addBucket(ctx context.Context, b compliance.Bucket, now time.Tim
 	if err != nil && !isWrongType(err) {
 		return err
 	}
-	firstFresh := compliance.FirstFresh(now, validity).String()
-	last := today.String()
+	firstFresh, last := compliance.FirstFresh(now, validity).String(), today.String()
 	for _, part := range []struct {
 		reply *redis.StringSliceCmd
 		what  string
@@ -132,30 +131,68 @@ func (r *Redis) addBucket(ctx context.Context, b compliance.Bucket, now time.Tim
 			return &compliance.CorruptError{Bucket: b, What: part.what}
 		}
 	}
-	fields, err := worst.Result()
+	if !to.addWorst(worst) {
+		return &compliance.CorruptError{Bucket: b, What: "the counts of devices"}
+	}
+	if !to.addEnding(ending) {
+		return &compliance.CorruptError{Bucket: b, What: "the index of grace periods"}
+	}
+	return nil
+}
+
+// addWorst adds the devices of a bucket.
+func (t *Totals) addWorst(reply *redis.StringSliceCmd) bool {
+	fields, err := reply.Result()
 	for i := 0; i+1 < len(fields); i += 2 {
 		status, ok := compliance.ParseStatus(fields[i])
 		n, errNumber := strconv.Atoi(fields[i+1])
 		if !ok || errNumber != nil {
-			return &compliance.CorruptError{Bucket: b, What: "the counts of devices"}
+			return false
 		}
-		to.Devices[status] += n
+		t.Devices[status] += n
 	}
-	members, errEnding := ending.Result()
+	return err == nil
+}
+
+// addEnding adds the records whose grace periods end later today.
+func (t *Totals) addEnding(reply *redis.StringSliceCmd) bool {
+	members, err := reply.Result()
 	for _, m := range members {
 		policy, _, ok := strings.Cut(m, ":")
 		if !ok {
-			return &compliance.CorruptError{Bucket: b, What: "the index of grace periods"}
+			return false
 		}
-		to.policy(policy).InGrace++
+		t.policy(policy).InGrace++
 	}
-	switch {
-	case err != nil:
-		return &compliance.CorruptError{Bucket: b, What: "the counts of devices"}
-	case errEnding != nil:
-		return &compliance.CorruptError{Bucket: b, What: "the index of grace periods"}
+	return err == nil
+}
+
+// Days returns of each policy the number of records by the UTC day of their newest
+// event.
+func (r *Redis) Days(ctx context.Context) (map[string]map[compliance.Day]int, error) {
+	pipe := r.client.Pipeline()
+	replies := make([]*redis.StringSliceCmd, r.layout.Buckets)
+	for b := range replies {
+		replies[b] = hashOf(ctx, pipe, keysOf(compliance.Bucket(b)).days)
 	}
-	return nil
+	if _, err := pipe.Exec(ctx); err != nil && !isWrongType(err) {
+		return nil, fmt.Errorf("read days: %w", err)
+	}
+	policies := map[string]map[compliance.Day]int{}
+	for b, reply := range replies {
+		right := eachNumber(reply, func(policy, text string, n int) bool {
+			day, err := compliance.ParseDay(text)
+			if policies[policy] == nil {
+				policies[policy] = map[compliance.Day]int{}
+			}
+			policies[policy][day] += n
+			return err == nil
+		})
+		if !right {
+			return nil, &compliance.CorruptError{Bucket: compliance.Bucket(b), What: "the counts by day"}
+		}
+	}
+	return policies, nil
 }
 
 // hashOf reads a hash as fields and values in turn.

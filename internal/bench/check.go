@@ -84,11 +84,15 @@ func (d *deployment) checkTotals(ctx context.Context, e *expected) error {
 	if err != nil {
 		return err
 	}
+	days, err := d.state.Days(ctx)
+	if err != nil {
+		return err
+	}
 	counts := map[string][compliance.NumStatuses]int{}
 	for policy, of := range totals.Policies {
 		counts[policy] = of.Statuses
 		onDays, records := 0, 0
-		for _, n := range of.Days {
+		for _, n := range days[policy] {
 			onDays += n
 		}
 		for _, n := range of.Statuses {
