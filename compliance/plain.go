@@ -41,6 +41,7 @@ func (s *plain) read(payload []byte, whole string) bool {
 	}
 	var seen PropertySet
 	seenType := false
+	var p Property
 	for more := true; more; more = s.take(',') {
 		name, ok := s.text()
 		if !ok || !s.take(':') {
@@ -50,7 +51,8 @@ func (s *plain) read(payload []byte, whole string) bool {
 		if !ok {
 			return false
 		}
-		p, known := propertyOf(name.text())
+		var known bool
+		p, known = propertyAfter(p, name.text())
 		switch {
 		case known && !seen.Has(p):
 			seen = seen.With(p)
