@@ -107,7 +107,10 @@ func universalOptions(options Options) (*redis.UniversalOptions, error) {
 		MasterName: options.SentinelMaster,
 		// A transaction is never sent again behind our back: a lost answer is
 		// settled by the floor.
-		MaxRetries:               -1,
+		MaxRetries: -1,
+		// RESP3 has nothing that is used here, and before each reply the client would
+		// look whether it is a push notification.
+		Protocol:                 2,
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
