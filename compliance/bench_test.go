@@ -26,6 +26,15 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+func BenchmarkParseSubject(b *testing.B) {
+	subject := compliance.Key{Policy: "c3d2b1a0-2760-a72b-6027-2ba760272ba7", Device: "a72b2760-2760-a72b-6027-2ba760272ba7"}.Subject()
+	for b.Loop() {
+		if _, _, err := compliance.ParseSubject(subject); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkMerge(b *testing.B) {
 	full := decode(b, envelope(string(documented(b))))
 	for name, next := range map[string]func(r *compliance.Report){

@@ -38,25 +38,19 @@ func (r *reader) reset(payload []byte) {
 // member is a name or a value in the payload.
 type member struct {
 	kind jsontext.Kind
+	// escaped says that a string has escapes.
+	escaped bool
 	// raw is the JSON text, a part of the payload.
-	raw []byte
+	raw string
 	// offset is its place in the payload.
 	offset int
 }
 
-func (r *reader) read() (member, error) {
-	raw, err := r.ReadValue()
-	if err != nil {
-		return member{}, err
-	}
-	return member{kind: raw.Kind(), raw: raw, offset: int(r.InputOffset()) - len(raw)}, nil
-}
-
-// text returns a JSON string unescaped. Where nothing is escaped it is the part
-// of whole, which is the payload as a string, so that nothing is copied.
-func (m member) text(whole string) string {
-	if bytes.IndexByte(m.raw, '\\') < 0 {
-		return whole[m.offset+1 : m.offset+len(m.raw)-1]
+// text returns a JSON string unescaped. Where nothing is escaped it is a part of
+// the payload, so that nothing is copied.
+func (m member) text() string {
+	if !m.escaped {
+		return m.raw[1 : len(m.raw)-1]
 	}
 	text, err := jsontext.AppendUnquote(nil, m.raw)
 	if err != nil {
@@ -74,8 +68,8 @@ func (d *decoding) body(payload []byte) {
 		b.all(payload)
 		return
 	}
-	for _, m := range p.members[:p.n] {
-		b.value(m.property, m.value)
+	for i := range p.members[:p.n] {
+		b.value(p.members[i].property, p.members[i].value)
 	}
 }
 
@@ -117,6 +111,20 @@ type bodyReader struct {
 	// @removed as bits, all others by name.
 	seen   uint16
 	others map[string]struct{}
+}
+
+func (b *bodyReader) read() (member, error) {
+	raw, err := b.ReadValue()
+	if err != nil {
+		return member{}, err
+	}
+	offset := int(b.InputOffset()) - len(raw)
+	return member{
+		kind:    raw.Kind(),
+		escaped: bytes.IndexByte(raw, '\\') >= 0,
+		raw:     b.payload[offset : offset+len(raw)],
+		offset:  offset,
+	}, nil
 }
 
 const (
@@ -172,7 +180,7 @@ func (b *bodyReader) member() error {
 	if err != nil {
 		return err
 	}
-	name := m.text(b.payload)
+	name := m.text()
 	property, known := propertyOf(name)
 	switch {
 	case known:
@@ -238,7 +246,7 @@ func (b *bodyReader) skip() error {
 			if err != nil {
 				return err
 			}
-			name := m.text(b.payload)
+			name := m.text()
 			open := names[len(names)-1]
 			if _, again := open[name]; again {
 				b.violate(DuplicateProperty, printable(name, maxEchoLength), m.offset, "the member is there twice")
@@ -275,7 +283,7 @@ func (b *bodyReader) odataType() error {
 		if err != nil {
 			return err
 		}
-		if m.text(b.payload) == ODataType {
+		if m.text() == ODataType {
 			return nil
 		}
 		b.violate(WrongType, odataType, offset, "the type is not "+ODataType)
@@ -355,11 +363,11 @@ func mismatch(p Property) string {
 // int32 takes a number without fraction and exponent. Its stored bytes are the
 // shortest decimal, so that -0 is 0.
 func (b *bodyReader) int32(p Property, m member) {
-	if bytes.ContainsAny(m.raw, ".eE") {
+	if strings.ContainsAny(m.raw, ".eE") {
 		b.violate(TypeMismatch, p.String(), m.offset, mismatch(p))
 		return
 	}
-	n, err := strconv.ParseInt(string(m.raw), 10, 32)
+	n, err := strconv.ParseInt(m.raw, 10, 32)
 	if err != nil {
 		b.violate(OutOfRange, p.String(), m.offset, "the number is not from -2147483648 to 2147483647")
 		return
@@ -369,7 +377,7 @@ func (b *bodyReader) int32(p Property, m member) {
 
 // text takes a string and checks what its property asks of it.
 func (b *bodyReader) text(p Property, m member) {
-	text := m.text(b.payload)
+	text := m.text()
 	switch p {
 	case ID:
 		if b.report.Key.Device != "" && text != b.report.Key.Device {

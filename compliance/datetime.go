@@ -78,25 +78,43 @@ func ParseDateTimeOffset(text string) (DateTimeOffset, error) {
 		hour > 23 || minute > 59 || second > 59 {
 		return DateTimeOffset{}, ErrDateTime
 	}
-	unix := time.Date(year, time.Month(month), day, hour, minute-offset, second, 0, time.UTC).Unix()
-	ticks, ok := ticksOf(unix-unixOfYear1, fraction)
+	minutes := (daysBefore(year, month)+day-1)*24*60 + hour*60 + minute - offset
+	ticks, ok := ticksOf(int64(minutes)*60+int64(second), fraction)
 	if !ok {
 		return DateTimeOffset{}, ErrDateTime
 	}
 	return DateTimeOffset{text: text, ticks: ticks}, nil
 }
 
+func isLeap(year int) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }
+
 func daysIn(year, month int) int {
 	switch month {
 	case 4, 6, 9, 11:
 		return 30
 	case 2:
-		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+		if isLeap(year) {
 			return 29
 		}
 		return 28
 	}
 	return 31
+}
+
+const daysIn400Years = 146097
+
+// beforeMonth are the days of a common year before each month, from 1.
+var beforeMonth = [...]int{1: 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334}
+
+// daysBefore returns the days from 0001-01-01 to the first of a month, as time.Date
+// counts them, at a quarter of its price. It is below 0 in the year 0.
+func daysBefore(year, month int) int {
+	y := year - 1 + 400 // So that the divisions round down in the year 0 too.
+	days := 365*y + y/4 - y/100 + y/400 - daysIn400Years + beforeMonth[month]
+	if month > 2 && isLeap(year) {
+		days++
+	}
+	return days
 }
 
 // dateParser reads a text from left to right and remembers whether anything was

@@ -3,6 +3,7 @@ package compliance
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,7 +17,7 @@ import (
 // payload is read from its beginning by the JSON reader. FuzzPlain holds the two
 // together.
 type plain struct {
-	payload []byte
+	payload string
 	at      int
 	// control says that there are control characters; between the members they can be
 	// white space.
@@ -34,12 +35,13 @@ func (s *plain) read(payload []byte, whole string) bool {
 	if !utf8.Valid(payload) || bytes.IndexByte(payload, '\\') >= 0 {
 		return false
 	}
-	s.payload, s.control = payload, hasControl(payload)
+	s.payload, s.control = whole, hasControl(payload)
 	if !s.take('{') {
 		return false
 	}
 	var seen PropertySet
 	seenType := false
+	var p Property
 	for more := true; more; more = s.take(',') {
 		name, ok := s.text()
 		if !ok || !s.take(':') {
@@ -49,13 +51,14 @@ func (s *plain) read(payload []byte, whole string) bool {
 		if !ok {
 			return false
 		}
-		p, known := propertyOf(name.text(whole))
+		var known bool
+		p, known = propertyAfter(p, name.text())
 		switch {
 		case known && !seen.Has(p):
 			seen = seen.With(p)
 			s.members[s.n].property, s.members[s.n].value = p, value
 			s.n++
-		case !known && !seenType && name.text(whole) == odataType && value.kind == '"' && value.text(whole) == ODataType:
+		case !known && !seenType && name.text() == odataType && value.kind == '"' && value.text() == ODataType:
 			seenType = true
 		default:
 			return false
@@ -112,8 +115,8 @@ func (s *plain) text() (member, bool) {
 		return member{}, false
 	}
 	start := s.at - 1
-	n := bytes.IndexByte(s.payload[s.at:], '"')
-	if n < 0 || s.control && hasControl(s.payload[s.at:s.at+n]) {
+	n := strings.IndexByte(s.payload[s.at:], '"')
+	if n < 0 || s.control && hasControl([]byte(s.payload[s.at:s.at+n])) {
 		return member{}, false
 	}
 	s.at += n + 1
@@ -127,7 +130,7 @@ func (s *plain) value() (member, bool) {
 		return s.text()
 	case 'n':
 		start := s.at
-		if s.at += len("null"); s.at > len(s.payload) || string(s.payload[start:s.at]) != "null" {
+		if s.at += len("null"); s.at > len(s.payload) || s.payload[start:s.at] != "null" {
 			return member{}, false
 		}
 		return s.from(start, 'n'), true

@@ -47,6 +47,15 @@ func propertyOf(name string) (Property, bool) {
 	return 0, false
 }
 
+// propertyAfter is propertyOf for a name that is likely to be that of the property
+// after this one.
+func propertyAfter(p Property, name string) (Property, bool) {
+	if next := p + 1; next < NumProperties && propertyNames[next] == name {
+		return next, true
+	}
+	return propertyOf(name)
+}
+
 // Kind says what a property holds. The order of the kinds is part of the merge
 // law: null is lower than any text, cleared is greater than any other value.
 type Kind uint8

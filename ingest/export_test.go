@@ -3,16 +3,25 @@ package ingest
 // Ahead returns how many reports were read ahead, and whether one more of this
 // size would have to wait.
 func (s *JetStream) Ahead(bytes int) (reports int, full bool) {
-	if s.reader.bytes.TryAcquire(int64(bytes)) {
-		s.reader.bytes.Release(int64(bytes))
-		return len(s.reader.channel), false
-	}
-	return len(s.reader.channel), true
+	q := s.reader.ahead
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.reports, !q.room(bytes)
+}
+
+// Ended reports whether the reader came to an error.
+func (s *JetStream) Ended() bool {
+	q := s.reader.ahead
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err != nil
 }
 
 // Limits for the tests.
 const (
-	AheadBytes    = aheadBytes
-	MaxBatchBytes = maxBatchBytes
-	BuryWithin    = buryWithin
+	AheadReports    = aheadReports
+	AheadBytes      = aheadBytes
+	MaxBatchReports = maxBatchReports
+	MaxBatchBytes   = maxBatchBytes
+	BuryWithin      = buryWithin
 )

@@ -7,16 +7,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/complianced/complianced/compliance"
 )
 
-// Limits of what is read ahead.
+// What the server is asked for at a time.
 const (
-	aheadReports = 8000
-	aheadBytes   = 16 << 20
-	// pullReports and pullBytes are what the server is asked for at a time.
 	pullReports = 8000
 	pullBytes   = 8 << 20
 )
@@ -36,36 +32,13 @@ type JetStream struct {
 	js     jetstream.JetStream
 	stream string
 	reader *reader
-	// peeked is a report that was taken from the reader and belongs to the next
-	// batch.
-	peeked *message
-	// batch is the memory of the last batch.
-	batch []compliance.Envelope
+	// taken are the reports of the last batch.
+	taken []compliance.Envelope
 }
 
 // NewJetStream returns a source on the stream with this name.
 func NewJetStream(js jetstream.JetStream, stream string) *JetStream {
 	return &JetStream{js: js, stream: stream}
-}
-
-// message is a report on its way from the reader.
-type message struct {
-	envelope compliance.Envelope
-	instance string
-	// bytes is about what it takes in memory.
-	bytes int
-	err   error
-}
-
-func sizeOf(e *compliance.Envelope) int {
-	n := len(e.Subject) + len(e.Body) + 64
-	for name, values := range e.Header {
-		n += len(name)
-		for _, value := range values {
-			n += len(value)
-		}
-	}
-	return n
 }
 
 // resetAttempts is how often an ordered consumer tries to be made anew before its
@@ -74,13 +47,12 @@ func sizeOf(e *compliance.Envelope) int {
 const resetAttempts = 1
 
 // reader is a goroutine that does nothing but read one ordered consumer into a
-// bounded channel. Next has no time limit there: with one, the timer that
+// bounded queue. Next has no time limit there: with one, the timer that
 // notices a silent server never fires. The same goroutine stops the consumer,
 // since stopping waits while the consumer is made anew.
 type reader struct {
 	messages jetstream.MessagesContext
-	channel  chan message
-	bytes    *semaphore.Weighted
+	ahead    *queue
 	stop     context.CancelFunc
 }
 
@@ -105,12 +77,7 @@ func (s *JetStream) Seek(ctx context.Context, sequence uint64) error {
 		return s.explain(err)
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.reader = &reader{
-		messages: messages,
-		channel:  make(chan message, aheadReports),
-		bytes:    semaphore.NewWeighted(aheadBytes),
-		stop:     stop,
-	}
+	s.reader = &reader{messages: messages, ahead: newQueue(), stop: stop}
 	go s.reader.run(background)
 	return nil
 }
@@ -120,49 +87,40 @@ func (s *JetStream) Close() {
 	if s.reader != nil {
 		s.reader.stop()
 	}
-	s.reader, s.peeked = nil, nil
+	s.reader, s.taken = nil, nil
 }
 
 func (r *reader) run(ctx context.Context) {
 	defer r.messages.Stop()
 	until := []jetstream.NextOpt{jetstream.NextContext(ctx)}
 	for {
-		m := r.read(until)
-		if err := r.bytes.Acquire(ctx, int64(m.bytes)); err != nil {
+		instance, envelope, err := r.read(until)
+		if err != nil {
+			r.ahead.fail(fmt.Errorf("read reports: %w", err))
 			return
 		}
-		select {
-		case r.channel <- m:
-		case <-ctx.Done():
-			return
-		}
-		if m.err != nil {
+		if err := r.ahead.put(ctx, instance, &envelope); err != nil {
 			return
 		}
 	}
 }
 
-func (r *reader) read(until []jetstream.NextOpt) message {
+func (r *reader) read(until []jetstream.NextOpt) (instance string, e compliance.Envelope, err error) {
 	msg, err := r.messages.Next(until...)
 	if err != nil {
-		return message{err: fmt.Errorf("read reports: %w", err)}
+		return "", e, err
 	}
 	meta, err := msg.Metadata()
 	if err != nil {
-		return message{err: fmt.Errorf("read reports: %w", err)}
+		return "", e, err
 	}
-	m := message{
-		instance: meta.Consumer,
-		envelope: compliance.Envelope{
-			Subject:  msg.Subject(),
-			Header:   msg.Headers(),
-			Body:     msg.Data(),
-			Sequence: meta.Sequence.Stream,
-			Stored:   meta.Timestamp.UTC(),
-		},
-	}
-	m.bytes = sizeOf(&m.envelope)
-	return m
+	return meta.Consumer, compliance.Envelope{
+		Subject:  msg.Subject(),
+		Header:   msg.Headers(),
+		Body:     msg.Data(),
+		Sequence: meta.Sequence.Stream,
+		Stored:   meta.Timestamp.UTC(),
+	}, nil
 }
 
 // errNotSeeked says that Next was called before Seek.
@@ -171,43 +129,16 @@ var errNotSeeked = errors.New("the source stands nowhere")
 // Next has the contract of [Source]. A batch ends at 4,000 reports, at 8 MiB,
 // where the consumer was made anew, or when nothing more waits.
 func (s *JetStream) Next(ctx context.Context) (Batch, error) {
-	r := s.reader
-	if r == nil {
+	if s.reader == nil {
 		return Batch{}, errNotSeeked
 	}
-	var first message
-	if s.peeked != nil {
-		first, s.peeked = *s.peeked, nil
-	} else {
-		select {
-		case <-ctx.Done():
-			return Batch{}, ctx.Err()
-		case first = <-r.channel:
-			r.bytes.Release(int64(first.bytes))
-		}
+	if s.taken != nil {
+		s.reader.ahead.giveBack(s.taken)
+		s.taken = nil
 	}
-	if first.err != nil {
-		return Batch{}, first.err
-	}
-	clear(s.batch)
-	batch := Batch{Instance: first.instance, Envelopes: append(s.batch[:0], first.envelope)}
-	defer func() { s.batch = batch.Envelopes }()
-	for bytes := first.bytes; len(batch.Envelopes) < maxBatchReports && bytes < maxBatchBytes; {
-		var m message
-		select {
-		case m = <-r.channel:
-		default:
-			return batch, nil
-		}
-		r.bytes.Release(int64(m.bytes))
-		if m.instance != batch.Instance { // So has an error.
-			s.peeked = &m
-			break
-		}
-		batch.Envelopes = append(batch.Envelopes, m.envelope)
-		bytes += m.bytes
-	}
-	return batch, nil
+	batch, err := s.reader.ahead.take(ctx)
+	s.taken = batch.Envelopes
+	return batch, err
 }
 
 // Info has the contract of [Source].

@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,55 @@ func TestWhatIsReadAheadIsBoundedByBytesWithHeaders(t *testing.T) {
 			if have++; e.Sequence != uint64(have) {
 				t.Fatalf("want report %d, have %d", have, e.Sequence)
 			}
+		}
+	}
+}
+
+func TestWhatIsReadAheadIsBoundedByReports(t *testing.T) {
+	b := startBroker(t, single)
+	const more = 10
+	for range ingest.AheadReports + more {
+		if _, err := b.js.PublishAsync("compliance.status.p.d", []byte(`{}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the reports in the stream", func() bool { return b.js.PublishAsyncPending() == 0 })
+	source := b.source()
+	if err := source.Seek(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the bound", func() bool { _, full := source.Ahead(1); return full })
+	if have, _ := source.Ahead(1); have != ingest.AheadReports {
+		t.Errorf("%d reports were read ahead", have)
+	}
+	for _, want := range []int{ingest.MaxBatchReports, ingest.MaxBatchReports, more} {
+		// The reader goes on by itself once there is room.
+		eventually(t, "the next reports", func() bool { have, _ := source.Ahead(1); return have >= want })
+		batch, err := source.Next(t.Context())
+		if err != nil || len(batch.Envelopes) != want {
+			t.Errorf("a batch of %d, %v; want %d", len(batch.Envelopes), err, want)
+		}
+	}
+}
+
+func TestAnErrorComesAfterAllThatWasRead(t *testing.T) {
+	b := startBroker(t, single)
+	for range 5 {
+		b.publish("compliance.status.p.d", `{}`)
+	}
+	source := b.source()
+	if err := source.Seek(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the reports", func() bool { have, _ := source.Ahead(1); return have == 5 })
+	b.nc.Close()
+	eventually(t, "the end of the reader", source.Ended)
+	if batch, err := source.Next(t.Context()); err != nil || len(batch.Envelopes) != 5 {
+		t.Errorf("%d reports, %v", len(batch.Envelopes), err)
+	}
+	for range 2 { // And it stays, until the next Seek.
+		if batch, err := source.Next(t.Context()); !errors.Is(err, jetstream.ErrConnectionClosed) {
+			t.Errorf("%d reports, %v", len(batch.Envelopes), err)
 		}
 	}
 }

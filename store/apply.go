@@ -81,6 +81,8 @@ type application struct {
 	chain []int32
 	// args holds the arguments of the commands of one attempt.
 	args []any
+	// texts holds their keys and heads.
+	texts texts
 	// changes are what becomes of all that follows from the records; found is what a
 	// recount found, which then takes its place.
 	changes *changes
@@ -252,7 +254,7 @@ func (a *application) group() {
 func (a *application) add(key compliance.Key) *entry {
 	a.entries = append(a.entries, entry{})
 	e := &a.entries[len(a.entries)-1]
-	e.key, e.name, e.first, e.last = key, a.keys.record(key), none, none
+	e.key, e.name, e.first, e.last = key, a.keys.record(key, &a.texts), none, none
 	return e
 }
 
@@ -446,7 +448,7 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 	start := len(a.args)
 	a.args = append(a.args, "hset", &e.name)
 	if string(head) != e.oldHead {
-		e.newHead = string(head)
+		e.newHead = a.texts.text(head)
 		a.args = append(a.args, fieldHead, &e.newHead)
 	}
 	var gone []string

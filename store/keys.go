@@ -56,9 +56,12 @@ func keysOf(b compliance.Bucket) bucketKeys {
 	}
 }
 
-func (b bucketKeys) record(k compliance.Key) string { return b.tag + k.Policy + ":" + k.Device }
+// record is recordKey in the memory of a transaction.
+func (b *bucketKeys) record(k compliance.Key, memory *texts) string {
+	return memory.join(b.tag, k.Policy, ":", k.Device)
+}
 
-func recordKey(b compliance.Bucket, k compliance.Key) string { return keysOf(b).record(k) }
+func recordKey(b compliance.Bucket, k compliance.Key) string { return tag(b) + member(k) }
 
 // parseRecordKey is the inverse of recordKey; it is false for every other key.
 func parseRecordKey(key string) (compliance.Key, bool) {

@@ -108,7 +108,9 @@ func universalOptions(options Options) (*redis.UniversalOptions, error) {
 		// A transaction is never sent again behind our back: a lost answer is
 		// settled by the floor.
 		MaxRetries: -1,
-		// HGETALL comes as an array, which is read without making a map of it.
+		// RESP3 has nothing that is used here, and before each reply the client would
+		// look whether it is a push notification. HGETALL then comes as an array, which
+		// is read without making a map of it.
 		Protocol:                 2,
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

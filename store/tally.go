@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 
@@ -53,27 +54,30 @@ func (t *tally) movedCounters() []counter {
 	return counters
 }
 
-// load takes what was read. It reports false where that is no number above 0.
-func (t *tally) load() (ok bool, err error) {
+// errNumber says that a field of a hash of numbers is no number above 0.
+var errNumber = errors.New("not a number above 0")
+
+// load takes what was read. The error is errNumber where that is none.
+func (t *tally) load() error {
 	if t.reply == nil {
-		return true, nil
+		return nil
 	}
 	values, err := t.reply.Result()
 	if err != nil {
-		return false, err
+		return err
 	}
 	for i, value := range values {
 		text, there := value.(string)
 		if !there {
 			continue
 		}
-		n, errNumber := strconv.ParseInt(text, 10, 64)
-		if errNumber != nil || n < 1 {
-			return false, nil
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 1 {
+			return errNumber
 		}
 		t.there[t.asked[i]] = n
 	}
-	return true, nil
+	return nil
 }
 
 // right reports whether no number falls below 0: one that does was wrong before.
@@ -288,11 +292,13 @@ func (c *changes) load(rollups *redis.SliceCmd) (corrupt string, err error) {
 		}
 	}
 	for _, t := range []*tally{&c.counts, &c.days, &c.graceDays, &c.worst} {
-		ok, err := t.load()
+		err := t.load()
 		switch {
+		case errors.Is(err, errNumber):
+			return t.what, nil
 		case err != nil:
 			return wrongType(t.what, err)
-		case !ok || !t.right():
+		case !t.right():
 			return t.what, nil
 		}
 	}
