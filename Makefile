@@ -35,7 +35,7 @@ test: deps
 
 ## lint: check the house rules in .golangci.yml
 lint:
-	$(TOOL) golangci-lint run
+	$(TOOL) golangci-lint run --allow-parallel-runners
 
 ## bench: measure everything on real servers, in about a quarter of an hour, and fail where a target is missed; flags in ARGS="--count 1 --json bench.json"
 bench: deps

@@ -43,15 +43,16 @@ type deployment struct {
 
 // limits are how long things may take before they are an error.
 type limits struct {
-	// settle is for the servers to come to rest.
-	settle time.Duration
+	// settle is for the servers to come to rest, rest the processor time in a
+	// restStep up to which they are.
+	settle, rest time.Duration
 	// stall is for any floor to move while there is something to merge.
 	stall time.Duration
 	// ack is for NATS to acknowledge a report.
 	ack time.Duration
 }
 
-var defaultLimits = limits{settle: time.Minute, stall: time.Minute, ack: 30 * time.Second}
+var defaultLimits = limits{settle: time.Minute, rest: restTick, stall: time.Minute, ack: 30 * time.Second}
 
 // goal is up to where the floors have to come.
 type goal struct {
@@ -168,7 +169,7 @@ func (d *deployment) settle(ctx context.Context) error {
 			return err
 		}
 		var now time.Duration
-		if now, err = d.cpu(); err != nil || now-before <= restTick {
+		if now, err = d.cpu(); err != nil || now-before <= d.limits.rest {
 			return err
 		}
 		if time.Since(began) > d.limits.settle {
