@@ -209,7 +209,6 @@ func (b *memoryBucket) derive() *derived {
 	for key, record := range b.records {
 		d.add(key, record)
 	}
-	d.finish()
 	return d
 }
 
