@@ -35,7 +35,9 @@ const (
 type JetStream struct {
 	js     jetstream.JetStream
 	stream string
-	reader *reader
+	// headersOnly leaves the bodies with the server.
+	headersOnly bool
+	reader      *reader
 	// peeked is a report that was taken from the reader and belongs to the next
 	// batch.
 	peeked *message
@@ -90,6 +92,7 @@ func (s *JetStream) Seek(ctx context.Context, sequence uint64) error {
 	consumer, err := s.js.OrderedConsumer(ctx, s.stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       sequence,
+		HeadersOnly:       s.headersOnly,
 		InactiveThreshold: inactive,
 		MaxResetAttempts:  resetAttempts,
 	})
