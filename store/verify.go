@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
@@ -271,16 +267,22 @@ func (c *check) take(ctx context.Context, s *step) (stood bool, err error) {
 				return err
 			}
 		}
-		_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-			pipe.Exists(ctx, c.view.keys.floor) // Whatever it says: EXEC says that nobody wrote.
-			return nil
-		})
-		return err
+		return stand(ctx, tx, c.view.keys.floor)
 	}, c.view.keys.floor)
 	if errors.Is(err, redis.TxFailedErr) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// stand says whether nobody has written to a bucket since its floor is watched: the
+// command does nothing, EXEC tells.
+func stand(ctx context.Context, tx *redis.Tx, floor string) error {
+	_, err := tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.Exists(ctx, floor)
+		return nil
+	})
+	return err
 }
 
 // since returns the records that reports concern which the floor covers and the base
@@ -334,186 +336,4 @@ func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step) (done bool, err
 	c.base, s.found = to, found
 	c.view.mended(wrong)
 	return true, nil
-}
-
-// mend writes what entries must hold, and takes away what is no record.
-func (v *view) mend(ctx context.Context, pipe redis.Pipeliner, wrong []entryID) {
-	for p, broken := range v.broken {
-		if broken {
-			pipe.Del(ctx, v.keys.part(part(p)))
-			v.want.each(part(p), func(name string) { wrong = append(wrong, entryID{part(p), name}) })
-		}
-	}
-	for _, e := range wrong {
-		if e.part == partRecords {
-			key, _ := parseMember(e.name)
-			pipe.Del(ctx, v.keys.record(key))
-			continue
-		}
-		key, text := v.keys.part(e.part), v.wanted(e)
-		switch {
-		case e.part.isHash() && text == "":
-			pipe.HDel(ctx, key, e.name)
-		case e.part.isHash():
-			pipe.HSet(ctx, key, e.name, text)
-		case text == "":
-			pipe.ZRem(ctx, key, e.name)
-		default:
-			score, _ := strconv.ParseInt(text, 10, 64)
-			pipe.ZAdd(ctx, key, redis.Z{Score: float64(score), Member: e.name})
-		}
-	}
-}
-
-// mended takes over what mend has written.
-func (v *view) mended(wrong []entryID) {
-	for p, broken := range v.broken {
-		if broken {
-			v.broken[p] = false
-			clear(v.live[p])
-			v.want.each(part(p), func(name string) { wrong = append(wrong, entryID{part(p), name}) })
-		}
-	}
-	for _, e := range wrong {
-		if e.part == partRecords {
-			key, _ := parseMember(e.name)
-			v.set(key, &compliance.Record{}, false)
-			continue
-		}
-		text := v.wanted(e)
-		v.note(e, text, text != "")
-	}
-}
-
-// strays returns by bucket the records that no roll-up and no index of tombstones names.
-// It looks at every key of every server once.
-func (r *Redis) strays(ctx context.Context) (map[compliance.Bucket][]compliance.Key, error) {
-	strays := map[compliance.Bucket][]compliance.Key{}
-	var mu sync.Mutex
-	look := func(ctx context.Context, c *redis.Client) error {
-		for cursor := uint64(0); ; {
-			names, next, err := c.Scan(ctx, cursor, keyPrefix+"{*", scanCount).Result()
-			if err != nil {
-				return err
-			}
-			found, err := straysAmong(ctx, c, names)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			for b, keys := range found {
-				strays[b] = append(strays[b], keys...)
-			}
-			mu.Unlock()
-			if cursor = next; cursor == 0 {
-				return nil
-			}
-		}
-	}
-	switch client := r.client.(type) {
-	case *redis.Client:
-		return strays, look(ctx, client)
-	case *redis.ClusterClient:
-		return strays, client.ForEachMaster(ctx, look)
-	}
-	return nil, ErrURL
-}
-
-// straysAmong looks for each key of a record whether its bucket names it.
-func straysAmong(ctx context.Context, c *redis.Client, names []string) (map[compliance.Bucket][]compliance.Key, error) {
-	type question struct {
-		bucket compliance.Bucket
-		key    compliance.Key
-		rollup *redis.StringCmd
-		tomb   *redis.FloatCmd
-	}
-	var questions []question
-	keys := map[compliance.Bucket]bucketKeys{}
-	pipe := c.Pipeline()
-	for _, name := range names {
-		key, ok := parseRecordKey(name)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseUint(name[len(keyPrefix)+1:len(keyPrefix)+3], 16, 8)
-		b := compliance.Bucket(n)
-		k, known := keys[b]
-		if !known {
-			k = keysOf(b)
-			keys[b] = k
-		}
-		if err != nil || !strings.HasPrefix(name, k.tag) {
-			continue
-		}
-		questions = append(questions, question{
-			b, key, pipe.HGet(ctx, k.rollup, key.Device), pipe.ZScore(ctx, k.tombstones, member(key)),
-		})
-	}
-	if len(questions) == 0 {
-		return nil, nil
-	}
-	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
-	strays := map[compliance.Bucket][]compliance.Key{}
-	for _, q := range questions {
-		for _, err := range []error{q.rollup.Err(), q.tomb.Err()} {
-			if err != nil && !errors.Is(err, redis.Nil) && !isWrongType(err) {
-				return nil, err
-			}
-		}
-		policies, _ := parseRollup(q.rollup.Val())
-		if q.tomb.Err() != nil && !policies.has(q.key.Policy) {
-			strays[q.bucket] = append(strays[q.bucket], q.key)
-		}
-	}
-	return strays, nil
-}
-
-// The fields of cs:|meta that hold the result of the last check.
-const (
-	metaDrift    = "drift"
-	metaVerified = "verified"
-)
-
-// NoteVerified keeps the result of a check: the number of differences that are left.
-// The error is [ErrNoLayout] where Redis holds no state any more.
-func (r *Redis) NoteVerified(ctx context.Context, drift int, at time.Time) error {
-	master, err := r.master(ctx, metaKey)
-	if err != nil {
-		return err
-	}
-	err = master.Watch(ctx, func(tx *redis.Tx) error {
-		// Beside no layout it would pass for a layout of its own.
-		if there, err := tx.HExists(ctx, metaKey, "layout").Result(); err != nil || !there {
-			return errors.Join(err, ErrNoLayout)
-		}
-		_, err := tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-			pipe.HSet(ctx, metaKey, metaDrift, drift, metaVerified, at.UTC().Format(time.RFC3339))
-			return nil
-		})
-		return err
-	}, metaKey)
-	if err != nil {
-		return fmt.Errorf("keep the result of the check: %w", err)
-	}
-	return nil
-}
-
-// LastVerify returns how many differences the last check left, and when it was; the
-// zero time where there was none.
-func (r *Redis) LastVerify(ctx context.Context) (drift int, at time.Time, err error) {
-	fields, err := r.client.HMGet(ctx, metaKey, metaDrift, metaVerified).Result()
-	if err != nil {
-		return 0, time.Time{}, fmt.Errorf("read the last check: %w", err)
-	}
-	text, _ := fields[0].(string)
-	when, _ := fields[1].(string)
-	if text == "" && when == "" {
-		return 0, time.Time{}, nil
-	}
-	drift, errDrift := strconv.Atoi(text)
-	at, errAt := time.Parse(time.RFC3339, when)
-	if err := errors.Join(errDrift, errAt); err != nil {
-		return 0, time.Time{}, fmt.Errorf("read the last check: %w", err)
-	}
-	return drift, at, nil
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -275,6 +277,11 @@ type merger struct {
 	random   *rand.Rand
 	floors   []compliance.Floor
 	sequence uint64
+	// copied, where not nil, gets every report too.
+	copied *journal
+	// beside, where not nil, is one that this one does not run far ahead of.
+	beside *merger
+	came   atomic.Uint64
 }
 
 func newMerger(r *store.Redis) *merger {
@@ -304,6 +311,9 @@ func (w *merger) batch(t *testing.T, n int) {
 		}
 		r := report(t, w.sequence, key, body, "ce-time", at)
 		w.add(r)
+		if w.copied != nil {
+			w.copied.add(r)
+		}
 		b := layout.BucketOf(key.Device)
 		byBucket[b] = append(byBucket[b], r)
 	}
@@ -334,7 +344,12 @@ func (w *merger) run(t *testing.T, reports int) (stop func()) {
 			case <-done:
 				return
 			default:
+				if w.beside != nil && w.came.Load() > w.beside.came.Load()+200 {
+					runtime.Gosched()
+					continue
+				}
 				w.batch(t, reports)
+				w.came.Store(w.sequence)
 			}
 		}
 	}()

@@ -19,7 +19,9 @@ import (
 
 // verification is one run of verify.
 type verification struct {
-	repair bool
+	repair     bool
+	rebuild    bool
+	rebuilding rebuild
 
 	js     jetstream.JetStream
 	state  *store.Redis
@@ -31,6 +33,10 @@ type verification struct {
 	Mended int `json:"mended"`
 	// Again are the buckets that are merged again.
 	Again []compliance.Bucket `json:"mergedAgain"`
+	// Compared are the records that were compared with the streams, and PassedOver
+	// those that could not be.
+	Compared   int `json:"compared,omitempty"`
+	PassedOver int `json:"passedOver,omitempty"`
 }
 
 func newVerify(c *common) *cobra.Command {
@@ -46,11 +52,19 @@ With --repair it puts right what follows from the records. Where a record is mis
 read, it deletes what is unreadable and has the bucket merged again: serve fills it from the stream,
 as far as the stream reaches. Run verify once more after that.
 
+With --rebuild it also makes the state anew from the streams, in a Redis of its own in a temporary
+folder, and compares every record: exactly where a stream begins at its first report, otherwise
+those of which the stream still holds every version. Give it the --allow-policies and --tombstones
+of serve.
+
 Exit status: 0 where nothing differs, 1 on any difference, also one that is put right.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := out.json()
 			if err != nil {
+				return err
+			}
+			if err := v.rebuilding.validate(); err != nil {
 				return err
 			}
 			if err := v.run(cmd.Context(), c); err != nil {
@@ -66,6 +80,9 @@ Exit status: 0 where nothing differs, 1 on any difference, also one that is put 
 		},
 	}
 	cmd.Flags().BoolVar(&v.repair, "repair", false, "put right what follows from the records, and have buckets merged again in which one is missing")
+	cmd.Flags().BoolVar(&v.rebuild, "rebuild", false, "compare every record with what the streams make of it")
+	cmd.Flags().StringSliceVar(&v.rebuilding.allow, "allow-policies", nil, "as with serve, for --rebuild")
+	cmd.Flags().DurationVar(&v.rebuilding.tombstones, "tombstones", 0, "as with serve, for --rebuild")
 	out.add(cmd)
 	return cmd
 }
@@ -94,6 +111,11 @@ func (v *verification) run(ctx context.Context, c *common) error {
 	defer v.state.Close() //nolint:errcheck // All answers were read.
 	if err := v.check(ctx); err != nil {
 		return explain(nc, err)
+	}
+	if v.rebuild {
+		if err := v.compare(ctx); err != nil {
+			return explain(nc, err)
+		}
 	}
 	return v.state.NoteVerified(ctx, len(v.Differences)-v.Mended, time.Now())
 }
@@ -156,6 +178,9 @@ func (v *verification) print(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(w, ", %d of them put right", v.Mended)
 	}
 	fmt.Fprintln(w)
+	if v.rebuild {
+		fmt.Fprintf(w, "%d records compared with the streams; of %d the streams do not hold every version\n", v.Compared, v.PassedOver)
+	}
 	if n := len(v.Again); n > 0 {
 		fmt.Fprintf(w, "%d buckets are merged again from the stream by complianced serve; run verify again when it is through\n", n)
 	}

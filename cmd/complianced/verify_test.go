@@ -156,3 +156,61 @@ func TestVerifyWithoutServersOrWithWrongFlags(t *testing.T) {
 		}
 	}
 }
+
+func TestVerifyRebuildFindsWhatNoRecountCanFind(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	for _, subject := range []string{"p.secret1", "q.secret1", "p.secret2"} {
+		if _, err := js.Publish(t.Context(), "compliance.status."+subject, []byte(`{"status":"error","platform":1}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settled()
+	if found, _ := s.verify(0, "--rebuild"); found != nil {
+		t.Fatal(found)
+	}
+	raw := s.raw()
+	tag := "cs:{" + s.bucketOf(raw, "p", "secret2") + "}:"
+	if err := raw.HSet(t.Context(), tag+"p:secret2", "p", "2").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := s.verify(0); found != nil {
+		t.Error(found)
+	}
+	out, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if status != 1 || !strings.Contains(out, "secret2") || !strings.Contains(out, `"platform":1`) || strings.Contains(out, "secret1") ||
+		!strings.Contains(out, "3 records compared") || strings.Contains(errs, "secret") {
+		t.Errorf("status %d: %s%s", status, errs, out)
+	}
+}
+
+func TestVerifyRebuildFindsNothingWhileAFleetReports(t *testing.T) {
+	s := serve(t)
+	done := make(chan string, 1)
+	go func() {
+		_, errs, _ := command(t, "", "simulate", "--data-dir", s.dir, "--devices", "500", "--policies", "4",
+			"--rate", "2000", "--duration", "10s", "--removed", "0.1", "--late", "0.1")
+		done <- errs
+	}()
+	for runs := 0; ; runs++ {
+		select {
+		case errs := <-done:
+			if errs != "" || runs < 2 {
+				t.Errorf("%d runs beside simulate: %s", runs, errs)
+			}
+			return
+		default:
+		}
+		if found, _ := s.verify(0, "--rebuild"); found != nil {
+			t.Error(found)
+		}
+	}
+}
+
+func TestVerifyRebuildSaysWhatIsMissing(t *testing.T) {
+	s := serve(t)
+	t.Setenv("PATH", t.TempDir())
+	if _, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild"); status != 1 || !strings.Contains(errs, "redis-server") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+}
