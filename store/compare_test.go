@@ -46,28 +46,40 @@ func TestCompareFindsWhatNoRecountCanFind(t *testing.T) {
 		{name: "nothing"},
 		{
 			"another value of a property", func() error { return live.raw.HSet(ctx, record, "p", "9").Err() },
-			[]string{"record; policy"}, []string{"record; policy"}, 0,
+			[]string{"record; policy"},
+			[]string{"record; policy"},
+			0,
 		},
 		{
 			"a field that is none", func() error { return live.raw.HSet(ctx, record, "x", "9").Err() },
-			[]string{"record; policy; x=; x=9"}, []string{"record; policy; x=; x=9"}, 0,
+			[]string{"record; policy; x=; x=9"},
+			[]string{"record; policy; x=; x=9"},
+			0,
 		},
 		{
 			"a record that is not there", func() error { return live.raw.Del(ctx, record).Err() },
-			[]string{"record; policy; {"}, []string{"record; policy; {"}, 0,
+			[]string{"record; policy; {"},
+			[]string{"record; policy; {"},
+			0,
 		},
 		{
 			"a record of another type",
-			func() error { return errors.Join(live.raw.Del(ctx, record).Err(), live.raw.Set(ctx, record, "x", 0).Err()) },
-			[]string{"record; policy; {"}, []string{"record; policy; {"}, 0,
+			func() error {
+				return errors.Join(live.raw.Del(ctx, record).Err(), live.raw.Set(ctx, record, "x", 0).Err())
+			},
+			[]string{"record; policy; {"},
+			[]string{"record; policy; {"},
+			0,
 		},
 		{
 			"a record that no report made", func() error { return live.raw.HSet(ctx, "cs:{00}:policy:stray", "v", uniform+"2").Err() },
-			[]string{"record; policy; none; {"}, nil, 1,
+			[]string{"record; policy; none; {"},
+			nil, 1,
 		},
 		{
 			"other versions", func() error { return live.raw.HSet(ctx, record, "v", uniform+"2").Err() },
-			[]string{"record; policy"}, nil, 1,
+			[]string{"record; policy"},
+			nil, 1,
 		},
 		{
 			"another store time of a tombstone", func() error {

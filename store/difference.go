@@ -1,7 +1,7 @@
 package store
 
 import (
-	"fmt"
+	"strings"
 
 	"github.com/complianced/complianced/compliance"
 )
@@ -167,9 +167,9 @@ func (r rollup) names() string {
 	if len(r) == 0 {
 		return sayNone
 	}
-	text := ""
-	for _, s := range r {
-		text += fmt.Sprintf(" %s=%s", s.policy, s.status)
+	names := make([]string, len(r))
+	for i, s := range r {
+		names[i] = s.policy + "=" + s.status.String()
 	}
-	return text[1:]
+	return strings.Join(names, " ")
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -106,56 +107,122 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 		lost bool
 	}{
 		{name: "nothing"},
-		{"a count", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|nonCompliant", "7").Err() },
-			differences{{Kind: store.KindCount, Policy: "policy", Status: "nonCompliant", Want: "1", Have: "7"}}, false},
-		{"a count of a policy that has no records", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "x|error", "1").Err() },
-			differences{{Kind: store.KindCount, Policy: "x", Status: "error", Want: "none", Have: "1"}}, false},
-		{"a count of nothing", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "x", "1").Err() },
-			differences{{Kind: store.KindCount, Name: "x", Want: "none", Have: "1"}}, false},
-		{"a count that is gone", func() error { return s.raw.HDel(ctx, "cs:{00}:|counts", "policy|compliant").Err() },
-			differences{{Kind: store.KindCount, Policy: "policy", Status: "compliant", Want: "1", Have: "none"}}, false},
+		{
+			"a count", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|nonCompliant", "7").Err() },
+			differences{{Kind: store.KindCount, Policy: "policy", Status: "nonCompliant", Want: "1", Have: "7"}},
+			false,
+		},
+		{
+			"a count of a policy that has no records", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "x|error", "1").Err() },
+			differences{{Kind: store.KindCount, Policy: "x", Status: "error", Want: "none", Have: "1"}},
+			false,
+		},
+		{
+			"a count of nothing", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "x", "1").Err() },
+			differences{{Kind: store.KindCount, Name: "x", Want: "none", Have: "1"}},
+			false,
+		},
+		{
+			"a count that is gone", func() error { return s.raw.HDel(ctx, "cs:{00}:|counts", "policy|compliant").Err() },
+			differences{{Kind: store.KindCount, Policy: "policy", Status: "compliant", Want: "1", Have: "none"}},
+			false,
+		},
 		{"counts of another type", func() error {
 			return errors.Join(s.raw.Del(ctx, "cs:{00}:|counts").Err(), s.raw.RPush(ctx, "cs:{00}:|counts", "x").Err())
 		}, differences{{Kind: store.KindCount, Want: "a hash", Have: "a key of another type"}}, false},
-		{"a count of devices", func() error { return s.raw.HIncrBy(ctx, "cs:{00}:|worst", "compliant", 1).Err() },
-			differences{{Kind: store.KindDeviceCount, Status: "compliant", Want: "1", Have: "2"}}, false},
-		{"a count of a day", func() error { return s.raw.HSet(ctx, "cs:{00}:|days", "policy|2027-01-14", "3").Err() },
-			differences{{Kind: store.KindDayCount, Policy: "policy", Day: "2027-01-14", Want: "none", Have: "3"}}, false},
-		{"a count of grace periods", func() error { return s.raw.Del(ctx, "cs:{00}:|gracedays").Err() },
-			differences{{Kind: store.KindGraceCount, Policy: "policy", Day: graceDay, Want: "1", Have: "none"}}, false},
-		{"an end of a grace period", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(5, "policy:"+id)).Err() },
-			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "5"}}, false},
-		{"a grace period that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|grace", "policy:"+id).Err() },
-			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "none"}}, false},
-		{"an entry of what needs attention that is gone", func() error { return s.raw.ZRem(ctx, "cs:{00}:|attention", "policy|4|"+id).Err() },
-			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "0", Have: "none"}}, false},
-		{"an entry of what needs attention that does not", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "policy|5|"+other)).Err() },
-			differences{{Kind: store.KindAttention, Policy: "policy", Device: other, Status: "error", Want: "none", Have: "0"}}, false},
-		{"an entry of what needs attention that is none", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "x")).Err() },
-			differences{{Kind: store.KindAttention, Name: "x", Want: "none", Have: "0"}}, false},
+		{
+			"a count of devices", func() error { return s.raw.HIncrBy(ctx, "cs:{00}:|worst", "compliant", 1).Err() },
+			differences{{Kind: store.KindDeviceCount, Status: "compliant", Want: "1", Have: "2"}},
+			false,
+		},
+		{
+			"a count of a day", func() error { return s.raw.HSet(ctx, "cs:{00}:|days", "policy|2027-01-14", "3").Err() },
+			differences{{Kind: store.KindDayCount, Policy: "policy", Day: "2027-01-14", Want: "none", Have: "3"}},
+			false,
+		},
+		{
+			"a count of grace periods", func() error { return s.raw.Del(ctx, "cs:{00}:|gracedays").Err() },
+			differences{{Kind: store.KindGraceCount, Policy: "policy", Day: graceDay, Want: "1", Have: "none"}},
+			false,
+		},
+		{
+			"an end of a grace period", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(5, "policy:"+id)).Err() },
+			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "5"}},
+			false,
+		},
+		{
+			"a grace period that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|grace", "policy:"+id).Err() },
+			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "none"}},
+			false,
+		},
+		{
+			"an entry of what needs attention that is gone", func() error { return s.raw.ZRem(ctx, "cs:{00}:|attention", "policy|4|"+id).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "0", Have: "none"}},
+			false,
+		},
+		{
+			"an entry of what needs attention that does not", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "policy|5|"+other)).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: other, Status: "error", Want: "none", Have: "0"}},
+			false,
+		},
+		{
+			"an entry of what needs attention that is none", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "x")).Err() },
+			differences{{Kind: store.KindAttention, Name: "x", Want: "none", Have: "0"}},
+			false,
+		},
 		{"an index of another type", func() error {
 			return errors.Join(s.raw.Del(ctx, "cs:{00}:|attention").Err(), s.raw.Set(ctx, "cs:{00}:|attention", "x", 0).Err())
 		}, differences{{Kind: store.KindAttention, Want: "a sorted set", Have: "a key of another type"}}, false},
-		{"a device that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|devices", id).Err() },
-			differences{{Kind: store.KindDevice, Device: id, Want: "0", Have: "none"}}, false},
-		{"a device out of order", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|devices", z(1, id)).Err() },
-			differences{{Kind: store.KindDevice, Device: id, Want: "0", Have: "1"}}, false},
-		{"a roll-up with another status", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "2\x05other5\x06policy").Err() },
-			differences{{Kind: store.KindRollup, Policy: "policy", Device: id, Want: "nonCompliant", Have: "error"}}, false},
-		{"a roll-up that is none", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "x").Err() },
-			differences{{Kind: store.KindRollup, Device: id, Want: "other=compliant policy=nonCompliant", Have: "unreadable"}}, false},
-		{"a roll-up without a policy", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "2\x05other").Err() },
-			differences{{Kind: store.KindRollup, Policy: "policy", Device: id, Want: "nonCompliant", Have: "none"}}, false},
-		{"a tombstone that is not listed", func() error { return s.raw.Del(ctx, "cs:{00}:|tombs").Err() },
-			differences{{Kind: store.KindTombstone, Policy: "gone", Device: id, Want: "1800000003000", Have: "none"}}, false},
-		{"a tombstone that is not there", func() error { return s.raw.Del(ctx, "cs:{00}:gone:"+id).Err() },
-			differences{{Kind: store.KindTombstone, Policy: "gone", Device: id, Want: "none", Have: "1800000003000"}}, true},
-		{"a gap that is none", func() error { return s.raw.HSet(ctx, "cs:{00}:|gaps", "9-1", "x").Err() },
-			differences{{Kind: store.KindGap, Name: "9-1", Want: "a gap", Have: "x"}}, false},
-		{"a floor that is gone", func() error { return s.raw.Del(ctx, "cs:{00}:|floor").Err() },
-			differences{{Kind: store.KindFloor, Want: "a floor", Have: "none"}}, true},
-		{"a floor that is none", func() error { return s.raw.Set(ctx, "cs:{00}:|floor", "x", 0).Err() },
-			differences{{Kind: store.KindFloor, Want: "a floor", Have: "unreadable"}}, true},
+		{
+			"a device that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|devices", id).Err() },
+			differences{{Kind: store.KindDevice, Device: id, Want: "0", Have: "none"}},
+			false,
+		},
+		{
+			"a device out of order", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|devices", z(1, id)).Err() },
+			differences{{Kind: store.KindDevice, Device: id, Want: "0", Have: "1"}},
+			false,
+		},
+		{
+			"a roll-up with another status", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "2\x05other5\x06policy").Err() },
+			differences{{Kind: store.KindRollup, Policy: "policy", Device: id, Want: "nonCompliant", Have: "error"}},
+			false,
+		},
+		{
+			"a roll-up that is none", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "x").Err() },
+			differences{{Kind: store.KindRollup, Device: id, Want: "other=compliant policy=nonCompliant", Have: "unreadable"}},
+			false,
+		},
+		{
+			"a roll-up without a policy", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "2\x05other").Err() },
+			differences{{Kind: store.KindRollup, Policy: "policy", Device: id, Want: "nonCompliant", Have: "none"}},
+			false,
+		},
+		{
+			"a tombstone that is not listed", func() error { return s.raw.Del(ctx, "cs:{00}:|tombs").Err() },
+			differences{{Kind: store.KindTombstone, Policy: "gone", Device: id, Want: "1800000003000", Have: "none"}},
+			false,
+		},
+		{
+			"a tombstone that is not there", func() error { return s.raw.Del(ctx, "cs:{00}:gone:"+id).Err() },
+			differences{{Kind: store.KindTombstone, Policy: "gone", Device: id, Want: "none", Have: "1800000003000"}},
+			true,
+		},
+		{
+			"a gap that is none", func() error { return s.raw.HSet(ctx, "cs:{00}:|gaps", "9-1", "x").Err() },
+			differences{{Kind: store.KindGap, Name: "9-1", Want: "a gap", Have: "x"}},
+			false,
+		},
+		{
+			"a floor that is gone", func() error { return s.raw.Del(ctx, "cs:{00}:|floor").Err() },
+			differences{{Kind: store.KindFloor, Want: "a floor", Have: "none"}},
+			true,
+		},
+		{
+			"a floor that is none", func() error { return s.raw.Set(ctx, "cs:{00}:|floor", "x", 0).Err() },
+			differences{{Kind: store.KindFloor, Want: "a floor", Have: "unreadable"}},
+			true,
+		},
 		{"a record in no index", func() error {
 			hash := map[string]string{"v": "00000000000000010000000000000002" + "2"}
 			return s.raw.HSet(ctx, "cs:{00}:policy:stray", hash).Err()
@@ -166,17 +233,26 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			{Kind: store.KindDevice, Device: "stray", Want: "0", Have: "none"},
 			{Kind: store.KindUnindexed, Policy: "policy", Device: "stray", Want: "in the indexes", Have: "none"},
 		}, false},
-		{"a record that is not there", func() error { return s.raw.Del(ctx, record).Err() },
-			cascade(store.Difference{Kind: store.KindMissing, Policy: "policy", Device: id, Want: "nonCompliant", Have: "none"}), true},
-		{"a record that is none", func() error { return s.raw.HSet(ctx, record, "v", "x").Err() },
-			cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true},
-		{"a record of another type", func() error { return errors.Join(s.raw.Del(ctx, record).Err(), s.raw.Set(ctx, record, "x", 0).Err()) },
-			cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true},
+		{
+			"a record that is not there", func() error { return s.raw.Del(ctx, record).Err() },
+			cascade(store.Difference{Kind: store.KindMissing, Policy: "policy", Device: id, Want: "nonCompliant", Have: "none"}), true,
+		},
+		{
+			"a record that is none", func() error { return s.raw.HSet(ctx, record, "v", "x").Err() },
+			cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true,
+		},
+		{
+			"a record of another type", func() error { return errors.Join(s.raw.Del(ctx, record).Err(), s.raw.Set(ctx, record, "x", 0).Err()) },
+			cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true,
+		},
 		{"a record without a field of one", func() error {
 			return errors.Join(s.raw.Del(ctx, record).Err(), s.raw.HSet(ctx, record, "x", "x").Err())
 		}, cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true},
-		{"a stray that is none", func() error { return s.raw.Set(ctx, "cs:{00}:policy:stray", "x", 0).Err() },
-			differences{{Kind: store.KindUnreadable, Policy: "policy", Device: "stray", Want: "a record", Have: "unreadable"}}, true},
+		{
+			"a stray that is none", func() error { return s.raw.Set(ctx, "cs:{00}:policy:stray", "x", 0).Err() },
+			differences{{Kind: store.KindUnreadable, Policy: "policy", Device: "stray", Want: "a record", Have: "unreadable"}},
+			true,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := s.raw.FlushAll(ctx).Err(); err != nil {
@@ -238,12 +314,16 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 func (s *server) serialized(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, name := range s.raw.Keys(t.Context(), "*").Val() {
-		text, err := s.raw.Dump(t.Context(), name).Result()
+	scan := s.raw.Scan(t.Context(), 0, "*", 1000).Iterator()
+	for scan.Next(t.Context()) {
+		text, err := s.raw.Dump(t.Context(), scan.Val()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[name] = text
+		all[scan.Val()] = text
+	}
+	if err := scan.Err(); err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
@@ -371,7 +451,7 @@ func TestVerifyFindsNothingWhileReportsAreMerged(t *testing.T) {
 			w := newMerger(r)
 			w.batch(t, 3000)
 			defer w.run(t, reports)()
-			for range 40 {
+			for range 15 {
 				if found, result := verify(t, r, &w.journal, false); found != nil || result.Records == 0 {
 					t.Fatalf("of %d records: %v", result.Records, found)
 				}
@@ -439,19 +519,121 @@ func currentFloor(t *testing.T, r *store.Redis, b int) compliance.Floor {
 	return floors[0]
 }
 
-func TestVerifySaysWhenABucketIsMergedAgain(t *testing.T) {
-	s := startServer(t)
-	r := s.open(t, store.Options{Backoff: time.Millisecond})
-	apply(t, r, compliance.Floor{}, floor(5, "a"), report(t, 1, device, `{"status":"error"}`))
-	n := uint64(0)
-	_, err := r.Verify(t.Context(), store.VerifyOptions{
-		Touched: func(_ context.Context, _ compliance.Bucket, _, _ compliance.Floor) ([]compliance.Key, error) {
-			return nil, errors.New("not asked for")
-		},
-		Progress: func(int) { n++ },
+// beforeReading returns a store through which every reading of the roll-ups of the first
+// bucket waits until something has been done.
+func beforeReading(t *testing.T, s *server, do func()) *store.Redis {
+	t.Helper()
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
+		if bytes.Contains(chunk, []byte("{00}:|rollup")) && bytes.Contains(bytes.ToLower(chunk), []byte("hscan")) {
+			do()
+		}
+		w.pass(chunk)
 	})
-	if err != nil || n != uint64(layout.Buckets) {
-		t.Fatalf("%d buckets, %v", n, err)
+	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// ticker merges one report at a time, each of another device of the first bucket.
+type ticker struct {
+	*testing.T
+	journal
+
+	store   *store.Redis
+	devices []string
+	n       uint64
+}
+
+func newTicker(t *testing.T, s *server) *ticker {
+	t.Helper()
+	w := &ticker{T: t, journal: journal{keys: map[uint64]compliance.Key{}}, store: s.open(t, store.Options{})}
+	for n := 0; len(w.devices) < 20; n++ {
+		if device := fmt.Sprint("d", n); layout.BucketOf(device) == 0 {
+			w.devices = append(w.devices, device)
+		}
+	}
+	w.tick()
+	return w
+}
+
+func (w *ticker) tick() {
+	w.Helper()
+	w.n++
+	r := report(w.T, w.n, compliance.Key{Policy: "policy", Device: w.devices[w.n]}, `{"status":"error"}`)
+	w.add(r)
+	from := compliance.Floor{}
+	if w.n > 1 {
+		from = floor(w.n-1, "w")
+	}
+	apply(w.T, w.store, from, floor(w.n, "w"), r)
+}
+
+// TestADifferenceIsOneThatNobodyWroteBeside writes between the readings of every step,
+// so that the number of the records and the records themselves are of no one moment.
+func TestADifferenceIsOneThatNobodyWroteBeside(t *testing.T) {
+	s := startServer(t)
+	w := newTicker(t, s)
+	asked := 0
+	options := store.VerifyOptions{
+		Found: func(d store.Difference) { t.Errorf("found %+v", d) },
+		Touched: func(ctx context.Context, b compliance.Bucket, from, to compliance.Floor) ([]compliance.Key, error) {
+			if asked++; asked <= 3 {
+				w.tick()
+			}
+			return w.touched(ctx, b, from, to)
+		},
+	}
+	if _, err := beforeReading(t, s, sync.OnceFunc(w.tick)).Verify(t.Context(), options); err != nil || asked != 4 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+func TestVerifyGivesUpWhereItCannotTellWhatReportsConcern(t *testing.T) {
+	s := startServer(t)
+	w := newTicker(t, s)
+	lost := errors.New("lost")
+	n := 0
+	options := store.VerifyOptions{
+		Touched: func(context.Context, compliance.Bucket, compliance.Floor, compliance.Floor) ([]compliance.Key, error) {
+			n++
+			return nil, lost
+		},
+	}
+	if _, err := beforeReading(t, s, w.tick).Verify(t.Context(), options); !errors.Is(err, lost) || n < 2 {
+		t.Errorf("asked %d times: %v", n, err)
+	}
+}
+
+func TestVerifyBeginsAgainWhereABucketIsMergedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		to compliance.Floor
+	}{
+		"a floor that went back":    {to: floor(1, "b")},
+		"a repair":                  {to: func() compliance.Floor { f := floor(2, "b"); f.Repair = true; return f }()},
+		"a floor of another stream": {to: func() compliance.Floor { f := floor(9, "b"); f.Created = began.Add(1); return f }()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t)
+			first := report(t, 1, device, `{"status":"error"}`)
+			apply(t, s.open(t, store.Options{}), compliance.Floor{}, floor(2, "a"), first)
+			r := beforeReading(t, s, sync.OnceFunc(func() {
+				if _, err := s.open(t, store.Options{}).Apply(t.Context(), compliance.Transaction{From: floor(2, "a"), To: c.to}); err != nil {
+					t.Error(err)
+				}
+			}))
+			result, err := r.Verify(t.Context(), store.VerifyOptions{
+				Touched: func(context.Context, compliance.Bucket, compliance.Floor, compliance.Floor) ([]compliance.Key, error) {
+					t.Error("what reports concern says nothing here")
+					return nil, nil
+				},
+			})
+			if err != nil || result.Records != 1 || result.Differences != 0 {
+				t.Errorf("%+v, %v", result, err)
+			}
+		})
 	}
 }
 

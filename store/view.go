@@ -97,11 +97,7 @@ func (v *view) scan(ctx context.Context, c redis.Cmdable, p part) error {
 	}
 	for cursor := uint64(0); ; {
 		pairs, next, err := read(ctx, v.keys.part(p), cursor, "", scanCount).Result()
-		if isWrongType(err) {
-			v.broken[p] = true
-			return nil
-		}
-		if err != nil {
+		if err := v.breaks(p, err); err != nil {
 			return err
 		}
 		for pair := range slices.Chunk(pairs, 2) {
@@ -318,55 +314,55 @@ func (v *view) entriesOf(keys []compliance.Key, others []entryID) map[entryID]st
 
 // readEntries reads entries again.
 func (v *view) readEntries(ctx context.Context, c redis.Cmdable, entries map[entryID]struct{}) error {
-	var names [numParts][]string
-	for e := range entries {
-		names[e.part] = append(names[e.part], e.name)
-	}
+	var fields [numParts][]string
+	scores := map[entryID]*redis.FloatCmd{}
 	pipe := c.Pipeline()
-	type reading struct {
-		part  part
-		names []string
-		hash  *redis.SliceCmd
-		score *redis.FloatCmd
-	}
-	var readings []reading
-	for p := range part(numParts) {
-		if !p.isHash() {
-			for _, name := range names[p] {
-				readings = append(readings, reading{part: p, names: []string{name}, score: pipe.ZScore(ctx, v.keys.part(p), name)})
-			}
-			continue
-		}
-		for some := range slices.Chunk(names[p], perCommand) {
-			readings = append(readings, reading{part: p, names: some, hash: pipe.HMGet(ctx, v.keys.part(p), some...)})
+	for e := range entries {
+		if e.part.isHash() {
+			fields[e.part] = append(fields[e.part], e.name)
+		} else {
+			scores[e] = pipe.ZScore(ctx, v.keys.part(e.part), e.name)
 		}
 	}
-	if len(readings) == 0 {
+	var hashes [numParts]*redis.SliceCmd
+	for p, names := range fields {
+		if len(names) > 0 {
+			hashes[p] = pipe.HMGet(ctx, v.keys.part(part(p)), names...)
+		}
+	}
+	if len(entries) == 0 {
 		return nil
 	}
 	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
-	for _, r := range readings {
-		var err error
-		if r.score != nil {
-			var f float64
-			f, err = r.score.Result()
-			if there := err == nil; there || errors.Is(err, redis.Nil) {
-				v.note(entryID{r.part, r.names[0]}, strconv.FormatFloat(f, 'f', -1, 64), there)
-				continue
-			}
-		} else {
-			var values []any
-			values, err = r.hash.Result()
-			for i, value := range values {
-				text, there := value.(string)
-				v.note(entryID{r.part, r.names[i]}, text, there)
-			}
-		}
-		if isWrongType(err) {
-			v.broken[r.part] = true
-		} else if err != nil {
+	for e, reply := range scores {
+		f, err := reply.Result()
+		if there := err == nil; there || errors.Is(err, redis.Nil) {
+			v.note(e, strconv.FormatFloat(f, 'f', -1, 64), there)
+		} else if err := v.breaks(e.part, err); err != nil {
 			return err
 		}
 	}
+	for p, reply := range hashes {
+		if reply == nil {
+			continue
+		}
+		values, err := reply.Result()
+		if err := v.breaks(part(p), err); err != nil {
+			return err
+		}
+		for i, value := range values {
+			text, there := value.(string)
+			v.note(entryID{part(p), fields[p][i]}, text, there)
+		}
+	}
 	return nil
+}
+
+// breaks notes a key of another type, and returns any other error.
+func (v *view) breaks(p part, err error) error {
+	if isWrongType(err) {
+		v.broken[p] = true
+		return nil
+	}
+	return err
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/store"
 )
 
 // raw connects a client that looks at the state from outside.
@@ -30,13 +32,13 @@ func (s *serving) verify(want int, args ...string) (found []string, stderr strin
 		s.Fatalf("verify %v: status %d: %s%s", args, status, stderr, out)
 	}
 	var result struct {
-		Differences []struct{ Kind, Policy, Device, Status, Day string }
+		Differences []store.Difference `json:"differences"`
 	}
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		s.Fatalf("%v: %s", err, out)
 	}
 	for _, d := range result.Differences {
-		found = append(found, strings.Join(strings.Fields(strings.Join([]string{d.Kind, d.Policy, d.Device, d.Status, d.Day}, " ")), " "))
+		found = append(found, strings.Join(strings.Fields(strings.Join([]string{string(d.Kind), d.Policy, d.Device, d.Status, d.Day}, " ")), " "))
 	}
 	return found, stderr
 }
@@ -102,7 +104,7 @@ func TestVerifyNamesWhatIsWrongAndRepairsIt(t *testing.T) {
 // bucketOf returns the bucket in which a record lies.
 func (s *serving) bucketOf(raw *redis.Client, policy, device string) string {
 	s.Helper()
-	keys := raw.Keys(s.Context(), "cs:{*}:"+policy+":"+device).Val()
+	keys, _ := raw.Scan(s.Context(), 0, "cs:{*}:"+policy+":"+device, 100_000).Val()
 	if len(keys) != 1 {
 		s.Fatal(keys)
 	}
