@@ -15,6 +15,7 @@ import (
 	"time"
 
 	godiff "github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/store"
@@ -612,7 +613,7 @@ func TestVerifyBeginsAgainWhereABucketIsMergedAgain(t *testing.T) {
 		to compliance.Floor
 	}{
 		"a floor that went back":    {to: floor(1, "b")},
-		"a repair":                  {to: func() compliance.Floor { f := floor(2, "b"); f.Repair = true; return f }()},
+		"a repair":                  {to: func() compliance.Floor { f := floor(9, "b"); f.Repair = true; return f }()},
 		"a floor of another stream": {to: func() compliance.Floor { f := floor(9, "b"); f.Created = began.Add(1); return f }()},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -664,5 +665,54 @@ func TestTheResultOfAVerifyIsKeptBesideTheLayout(t *testing.T) {
 		t.Errorf("Open: %v", err)
 	} else if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestVerifyReadsEveryServerOfACluster(t *testing.T) {
+	c := startCluster(t)
+	whole := storetest.Layout()
+	r, err := store.New(whole, store.Options{URLs: c.urls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	reports := map[compliance.Bucket][]*compliance.Report{}
+	for n := range 300 {
+		key := compliance.Key{Policy: "policy", Device: fmt.Sprint("d", n)}
+		b := whole.BucketOf(key.Device)
+		reports[b] = append(reports[b], report(t, uint64(n+1), key, `{"status":"error"}`))
+	}
+	at := floor(300, "a")
+	at.Layout = whole
+	for b, of := range reports {
+		if _, err := r.Apply(t.Context(), compliance.Transaction{Bucket: b, To: at, Reports: of}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := &journal{keys: map[uint64]compliance.Key{}}
+	if found, result := verify(t, r, j, false); found != nil || result.Records != 300 {
+		t.Fatalf("%+v: %v", result, found)
+	}
+	tag := func(n int) string { return fmt.Sprintf("cs:{%02x}:", int(whole.BucketOf(fmt.Sprint("d", n)))) }
+	raw := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{c.nodes[0].Options().Addr}})
+	defer raw.Close()
+	for n := range 3 {
+		// Nothing names these records any more.
+		if err := raw.HDel(t.Context(), tag(n)+"|rollup", fmt.Sprint("d", n)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, _ := verify(t, r, j, true)
+	var devices []string
+	for _, d := range found {
+		if d.Kind == store.KindRollup && d.Have == "none" {
+			devices = append(devices, d.Device)
+		}
+	}
+	if diff := godiff.Diff([]string{"d0", "d1", "d2"}, devices); diff != "" || len(found) != 3 {
+		t.Errorf("%v: %s", found, diff)
+	}
+	if found, _ := verify(t, r, j, false); found != nil {
+		t.Errorf("after the repair: %v", found)
 	}
 }
