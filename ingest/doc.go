@@ -23,5 +23,6 @@
 //	Source.Next → Rules.Decode → Outlet.Bury → Store.Apply → Outlet.Reply
 //
 // [Loop] depends on [Source], [Store] and [Outlet] alone. [JetStream] and
-// [Publisher] are the source and the outlet on NATS.
+// [Publisher] are the source and the outlet on NATS. [Touched] reads beside the loop which
+// records reports concern.
 package ingest

@@ -31,7 +31,9 @@ const (
 type JetStream struct {
 	js     jetstream.JetStream
 	stream string
-	reader *reader
+	// headersOnly leaves the bodies with the server.
+	headersOnly bool
+	reader      *reader
 	// taken are the reports of the last batch.
 	taken []compliance.Envelope
 }
@@ -62,6 +64,7 @@ func (s *JetStream) Seek(ctx context.Context, sequence uint64) error {
 	consumer, err := s.js.OrderedConsumer(ctx, s.stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       sequence,
+		HeadersOnly:       s.headersOnly,
 		InactiveThreshold: inactive,
 		MaxResetAttempts:  resetAttempts,
 	})

@@ -49,33 +49,94 @@ func newDerived() *derived {
 	}
 }
 
-// add adds a record or tombstone. When all are there, finish is called.
-func (d *derived) add(key compliance.Key, r *compliance.Record) {
-	if r.Tombstone() {
-		d.tombstones[member(key)] = r.StoredMillis
-		return
-	}
-	f := r.Facts()
-	if !f.Exists {
-		return
-	}
-	d.counts[counter{key.Policy, int32(f.Status)}]++
-	d.days[counter{key.Policy, int32(f.Day)}]++
-	if f.GraceEnds != 0 {
-		d.grace[member(key)] = f.GraceEnds
-		d.graceDays[counter{key.Policy, int32(compliance.DayOfMillis(f.GraceEnds))}]++
-	}
-	if f.Status.NeedsAttention() {
-		d.attention[attentionMember(key, f.Status)] = struct{}{}
-	}
-	d.rollups[key.Device] = d.rollups[key.Device].set(key.Policy, f.Standing)
+// known is what all that follows from a record or tombstone follows from. The zero
+// value is that of a key that is not there.
+type known struct {
+	compliance.Facts
+
+	tombstone bool
+	// stored is the store time of a tombstone in Unix milliseconds.
+	stored int64
 }
 
-func (d *derived) finish() {
-	for _, r := range d.rollups {
-		if worst, ok := r.worst(); ok {
-			d.worst[counter{of: int32(worst)}]++
-		}
+func knownOf(r *compliance.Record) known {
+	if r.Tombstone() {
+		return known{tombstone: true, stored: r.StoredMillis}
+	}
+	return known{Facts: r.Facts()}
+}
+
+// add adds a record or tombstone that was not there.
+func (d *derived) add(key compliance.Key, r *compliance.Record) { d.move(key, known{}, knownOf(r)) }
+
+// move leads from what follows with a record as it was to what follows with it as it is.
+func (d *derived) move(key compliance.Key, before, after known) {
+	if before == after {
+		return
+	}
+	d.take(key, before)
+	d.put(key, after)
+}
+
+func (d *derived) put(key compliance.Key, k known) {
+	if k.tombstone {
+		d.tombstones[member(key)] = k.stored
+	}
+	if !k.Exists {
+		return
+	}
+	bump(d.counts, counter{key.Policy, int32(k.Status)}, 1)
+	bump(d.days, counter{key.Policy, int32(k.Day)}, 1)
+	if k.GraceEnds != 0 {
+		d.grace[member(key)] = k.GraceEnds
+		bump(d.graceDays, counter{key.Policy, int32(compliance.DayOfMillis(k.GraceEnds))}, 1)
+	}
+	if k.Status.NeedsAttention() {
+		d.attention[attentionMember(key, k.Status)] = struct{}{}
+	}
+	d.rollUp(key, k.Standing)
+}
+
+// take is the inverse of put.
+func (d *derived) take(key compliance.Key, k known) {
+	if k.tombstone {
+		delete(d.tombstones, member(key))
+	}
+	if !k.Exists {
+		return
+	}
+	bump(d.counts, counter{key.Policy, int32(k.Status)}, -1)
+	bump(d.days, counter{key.Policy, int32(k.Day)}, -1)
+	if k.GraceEnds != 0 {
+		delete(d.grace, member(key))
+		bump(d.graceDays, counter{key.Policy, int32(compliance.DayOfMillis(k.GraceEnds))}, -1)
+	}
+	if k.Status.NeedsAttention() {
+		delete(d.attention, attentionMember(key, k.Status))
+	}
+	d.rollUp(key, compliance.Standing{})
+}
+
+// rollUp gives a device's policy its standing.
+func (d *derived) rollUp(key compliance.Key, s compliance.Standing) {
+	r := d.rollups[key.Device]
+	if worst, ok := r.worst(); ok {
+		bump(d.worst, counter{of: int32(worst)}, -1)
+	}
+	r = r.set(key.Policy, s)
+	worst, ok := r.worst()
+	if !ok {
+		delete(d.rollups, key.Device)
+		return
+	}
+	d.rollups[key.Device] = r
+	bump(d.worst, counter{of: int32(worst)}, 1)
+}
+
+// bump moves a number; one at 0 is not there.
+func bump(numbers map[counter]int64, c counter, n int64) {
+	if numbers[c] += n; numbers[c] == 0 {
+		delete(numbers, c)
 	}
 }
 

@@ -208,7 +208,6 @@ func (b *memoryBucket) derive() *derived {
 	for key, record := range b.records {
 		d.add(key, record)
 	}
-	d.finish()
 	return d
 }
 

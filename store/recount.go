@@ -48,7 +48,6 @@ func (a *application) recount(ctx context.Context, tx *redis.Tx) error {
 			return fmt.Errorf("recount: %w", err)
 		}
 		if cursor = next; cursor == 0 {
-			a.found.finish()
 			return nil
 		}
 	}

@@ -45,6 +45,10 @@ func (r rollup) set(policy string, s compliance.Standing) rollup {
 	return slices.Insert(r, at, standing{policy, s.Status})
 }
 
+func (r rollup) has(policy string) bool {
+	return slices.ContainsFunc(r, func(s standing) bool { return s.policy == policy })
+}
+
 // worst returns the status of the device; false where it has no records.
 func (r rollup) worst() (compliance.Status, bool) {
 	if len(r) == 0 {

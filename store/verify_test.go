@@ -1,0 +1,718 @@
+package store_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	godiff "github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/store"
+	"github.com/complianced/complianced/store/storetest"
+)
+
+// journal remembers which record each report concerns, as a stream does.
+type journal struct {
+	mu   sync.Mutex
+	keys map[uint64]compliance.Key
+}
+
+func (j *journal) add(reports ...*compliance.Report) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range reports {
+		j.keys[r.Sequence] = r.Key
+	}
+}
+
+func (j *journal) touched(_ context.Context, _ compliance.Bucket, from, to compliance.Floor) ([]compliance.Key, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var keys []compliance.Key
+	for n := from.Sequence + 1; n <= to.Sequence; n++ {
+		if key, ok := j.keys[n]; ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
+// before returns the floor before the first report of the tests' stream.
+func before(context.Context, compliance.Bucket) (compliance.Floor, error) {
+	f := floor(0, "")
+	f.Stored, f.Repair = time.Time{}, true
+	return f, nil
+}
+
+// verify checks a store, and returns what was found in a stable order.
+func verify(t *testing.T, r *store.Redis, j *journal, repair bool) ([]store.Difference, store.Verified) {
+	t.Helper()
+	var found []store.Difference
+	result, err := r.Verify(t.Context(), store.VerifyOptions{
+		Touched: j.touched, Before: before, Repair: repair, Found: func(d store.Difference) { found = append(found, d) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != result.Differences {
+		t.Errorf("%d differences were told, and %d counted", len(found), result.Differences)
+	}
+	slices.SortFunc(found, func(a, b store.Difference) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Device, b.Device),
+			cmp.Compare(a.Status, b.Status), cmp.Compare(a.Day, b.Day), cmp.Compare(a.Name, b.Name))
+	})
+	return found, result
+}
+
+func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	id := device.Device
+	other := devicesOfBucket0()[1]
+	record := "cs:{00}:policy:" + id
+	const day, graceDay = "2027-01-15", "2027-01-16"
+	of := func(kind store.Kind, d store.Difference) store.Difference {
+		d.Kind = kind
+		return d
+	}
+	type differences = []store.Difference
+	// What is missing when the record of the device under "policy" is.
+	cascade := func(first store.Difference) differences {
+		return differences{
+			{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "none", Have: "0"},
+			{Kind: store.KindCount, Policy: "policy", Status: "nonCompliant", Want: "none", Have: "1"},
+			{Kind: store.KindDayCount, Policy: "policy", Day: day, Want: "1", Have: "2"},
+			{Kind: store.KindDeviceCount, Status: "compliant", Want: "2", Have: "1"},
+			{Kind: store.KindDeviceCount, Status: "nonCompliant", Want: "none", Have: "1"},
+			{Kind: store.KindGraceCount, Policy: "policy", Day: graceDay, Want: "none", Have: "1"},
+			{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "none", Have: "1800057600000"},
+			first,
+		}
+	}
+	for _, c := range []struct {
+		name string
+		harm func() error
+		want differences
+		// lost says that the bucket has to be merged again.
+		lost bool
+	}{
+		{name: "nothing"},
+		{
+			"a count", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy|nonCompliant", "7").Err() },
+			differences{{Kind: store.KindCount, Policy: "policy", Status: "nonCompliant", Want: "1", Have: "7"}},
+			false,
+		},
+		{
+			"a count of a policy that has no records", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "x|error", "1").Err() },
+			differences{{Kind: store.KindCount, Policy: "x", Status: "error", Want: "none", Have: "1"}},
+			false,
+		},
+		{
+			"a count of nothing", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "x", "1").Err() },
+			differences{{Kind: store.KindCount, Name: "x", Want: "none", Have: "1"}},
+			false,
+		},
+		{
+			"a count that is gone", func() error { return s.raw.HDel(ctx, "cs:{00}:|counts", "policy|compliant").Err() },
+			differences{{Kind: store.KindCount, Policy: "policy", Status: "compliant", Want: "1", Have: "none"}},
+			false,
+		},
+		{"counts of another type", func() error {
+			return errors.Join(s.raw.Del(ctx, "cs:{00}:|counts").Err(), s.raw.RPush(ctx, "cs:{00}:|counts", "x").Err())
+		}, differences{{Kind: store.KindCount, Want: "a hash", Have: "a key of another type"}}, false},
+		{
+			"a count of devices", func() error { return s.raw.HIncrBy(ctx, "cs:{00}:|worst", "compliant", 1).Err() },
+			differences{{Kind: store.KindDeviceCount, Status: "compliant", Want: "1", Have: "2"}},
+			false,
+		},
+		{
+			"a count of a day", func() error { return s.raw.HSet(ctx, "cs:{00}:|days", "policy|2027-01-14", "3").Err() },
+			differences{{Kind: store.KindDayCount, Policy: "policy", Day: "2027-01-14", Want: "none", Have: "3"}},
+			false,
+		},
+		{
+			"a count of grace periods", func() error { return s.raw.Del(ctx, "cs:{00}:|gracedays").Err() },
+			differences{{Kind: store.KindGraceCount, Policy: "policy", Day: graceDay, Want: "1", Have: "none"}},
+			false,
+		},
+		{
+			"an end of a grace period", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(5, "policy:"+id)).Err() },
+			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "5"}},
+			false,
+		},
+		{
+			"a grace period that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|grace", "policy:"+id).Err() },
+			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "none"}},
+			false,
+		},
+		{
+			"an entry of what needs attention that is gone", func() error { return s.raw.ZRem(ctx, "cs:{00}:|attention", "policy|4|"+id).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "0", Have: "none"}},
+			false,
+		},
+		{
+			"an entry of what needs attention that does not", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "policy|5|"+other)).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: other, Status: "error", Want: "none", Have: "0"}},
+			false,
+		},
+		{
+			"an entry of what needs attention that is none", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "x")).Err() },
+			differences{{Kind: store.KindAttention, Name: "x", Want: "none", Have: "0"}},
+			false,
+		},
+		{"an index of another type", func() error {
+			return errors.Join(s.raw.Del(ctx, "cs:{00}:|attention").Err(), s.raw.Set(ctx, "cs:{00}:|attention", "x", 0).Err())
+		}, differences{{Kind: store.KindAttention, Want: "a sorted set", Have: "a key of another type"}}, false},
+		{
+			"a device that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|devices", id).Err() },
+			differences{{Kind: store.KindDevice, Device: id, Want: "0", Have: "none"}},
+			false,
+		},
+		{
+			"a device out of order", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|devices", z(1, id)).Err() },
+			differences{{Kind: store.KindDevice, Device: id, Want: "0", Have: "1"}},
+			false,
+		},
+		{
+			"a roll-up with another status", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "2\x05other5\x06policy").Err() },
+			differences{{Kind: store.KindRollup, Policy: "policy", Device: id, Want: "nonCompliant", Have: "error"}},
+			false,
+		},
+		{
+			"a roll-up that is none", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "x").Err() },
+			differences{{Kind: store.KindRollup, Device: id, Want: "other=compliant policy=nonCompliant", Have: "unreadable"}},
+			false,
+		},
+		{
+			"a roll-up without a policy", func() error { return s.raw.HSet(ctx, "cs:{00}:|rollup", id, "2\x05other").Err() },
+			differences{{Kind: store.KindRollup, Policy: "policy", Device: id, Want: "nonCompliant", Have: "none"}},
+			false,
+		},
+		{
+			"a tombstone that is not listed", func() error { return s.raw.Del(ctx, "cs:{00}:|tombs").Err() },
+			differences{{Kind: store.KindTombstone, Policy: "gone", Device: id, Want: "1800000003000", Have: "none"}},
+			false,
+		},
+		{
+			"a tombstone that is not there", func() error { return s.raw.Del(ctx, "cs:{00}:gone:"+id).Err() },
+			differences{{Kind: store.KindTombstone, Policy: "gone", Device: id, Want: "none", Have: "1800000003000"}},
+			true,
+		},
+		{
+			"a gap that is none", func() error { return s.raw.HSet(ctx, "cs:{00}:|gaps", "9-1", "x").Err() },
+			differences{{Kind: store.KindGap, Name: "9-1", Want: "a gap", Have: "x"}},
+			false,
+		},
+		{
+			"a floor that is gone", func() error { return s.raw.Del(ctx, "cs:{00}:|floor").Err() },
+			differences{{Kind: store.KindFloor, Want: "a floor", Have: "none"}},
+			true,
+		},
+		{
+			"a floor that is none", func() error { return s.raw.Set(ctx, "cs:{00}:|floor", "x", 0).Err() },
+			differences{{Kind: store.KindFloor, Want: "a floor", Have: "unreadable"}},
+			true,
+		},
+		{"a record in no index", func() error {
+			hash := map[string]string{"v": "00000000000000010000000000000002" + "2"}
+			return s.raw.HSet(ctx, "cs:{00}:policy:stray", hash).Err()
+		}, differences{
+			{Kind: store.KindCount, Policy: "policy", Status: "compliant", Want: "2", Have: "1"},
+			{Kind: store.KindDayCount, Policy: "policy", Day: "0001-01-01", Want: "1", Have: "none"},
+			{Kind: store.KindDeviceCount, Status: "compliant", Want: "2", Have: "1"},
+			{Kind: store.KindDevice, Device: "stray", Want: "0", Have: "none"},
+			{Kind: store.KindUnindexed, Policy: "policy", Device: "stray", Want: "in the indexes", Have: "none"},
+		}, false},
+		{
+			"a record that is not there", func() error { return s.raw.Del(ctx, record).Err() },
+			cascade(store.Difference{Kind: store.KindMissing, Policy: "policy", Device: id, Want: "nonCompliant", Have: "none"}), true,
+		},
+		{
+			"a record that is none", func() error { return s.raw.HSet(ctx, record, "v", "x").Err() },
+			cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true,
+		},
+		{
+			"a record of another type", func() error { return errors.Join(s.raw.Del(ctx, record).Err(), s.raw.Set(ctx, record, "x", 0).Err()) },
+			cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true,
+		},
+		{"a record without a field of one", func() error {
+			return errors.Join(s.raw.Del(ctx, record).Err(), s.raw.HSet(ctx, record, "x", "x").Err())
+		}, cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true},
+		{
+			"a stray that is none", func() error { return s.raw.Set(ctx, "cs:{00}:policy:stray", "x", 0).Err() },
+			differences{{Kind: store.KindUnreadable, Policy: "policy", Device: "stray", Want: "a record", Have: "unreadable"}},
+			true,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := s.raw.FlushAll(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+			r := s.open(t, store.Options{Tombstones: keepTombstones})
+			reports := []*compliance.Report{
+				report(t, 1, device, `{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"2027-01-16T00:00Z"}`),
+				report(t, 2, compliance.Key{Policy: "other", Device: id}, `{"status":"compliant"}`),
+				report(t, 3, compliance.Key{Policy: "gone", Device: id}, `{"@removed":{}}`),
+				report(t, 4, compliance.Key{Policy: "policy", Device: other}, `{"status":"compliant"}`),
+			}
+			j := &journal{keys: map[uint64]compliance.Key{}}
+			j.add(reports...)
+			gap := []compliance.Gap{{First: 1, Last: 1, Seen: began}}
+			if _, err := r.Apply(ctx, compliance.Transaction{To: floor(4, "a"), Reports: reports, Gaps: gap}); err != nil {
+				t.Fatal(err)
+			}
+			intact := s.dump(t)
+			if c.harm != nil {
+				if err := c.harm(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			harmed := s.serialized(t)
+			found, _ := verify(t, r, j, false)
+			if diff := godiff.Diff(c.want, found); diff != "" {
+				t.Errorf("(-want +found):\n%s", diff)
+			}
+			if diff := godiff.Diff(harmed, s.serialized(t)); diff != "" {
+				t.Errorf("a check has written (-before +after):\n%s", diff)
+			}
+			found, result := verify(t, r, j, true)
+			if diff := godiff.Diff(c.want, found); diff != "" {
+				t.Errorf("with repair (-want +found):\n%s", diff)
+			}
+			if again := len(result.Again) > 0; again != c.lost {
+				t.Errorf("merged again: %t", again)
+			}
+			if found, _ := verify(t, r, j, false); found != nil {
+				t.Errorf("after the repair: %v", found)
+			}
+			mergeOn(t, r, c.lost, reports)
+			have := s.dump(t)
+			delete(have, "cs:{00}:|floor")
+			delete(intact, "cs:{00}:|floor")
+			delete(have, "cs:{00}:policy:stray")
+			if c.name == "a record in no index" {
+				return // It is in all of them now.
+			}
+			if diff := godiff.Diff(intact, have); diff != "" {
+				t.Errorf("after the repair (-intact +mended):\n%s", diff)
+			}
+		})
+	}
+}
+
+// serialized returns every key, of whatever type, as the server serializes it.
+func (s *server) serialized(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	scan := s.raw.Scan(t.Context(), 0, "*", 1000).Iterator()
+	for scan.Next(t.Context()) {
+		text, err := s.raw.Dump(t.Context(), scan.Val()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[scan.Val()] = text
+	}
+	if err := scan.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// mergeOn does what the owner does about the floor that a repair left: it adopts one
+// that is level, and goes back to one before the stream.
+func mergeOn(t *testing.T, r *store.Redis, lost bool, reports []*compliance.Report) {
+	t.Helper()
+	floors, err := r.Floors(t.Context(), []compliance.Bucket{0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := floors[0]
+	switch {
+	case have.Equal(floor(4, "a")) && lost, have.Repair != lost, !have.SameStream(floor(4, "a")), have.Layout != layout:
+		t.Fatalf("the floor is %+v", have)
+	case !lost && have.Sequence != 4, lost && have.Sequence != 0:
+		t.Fatalf("the floor is at %d", have.Sequence)
+	case lost:
+		if _, err := r.Apply(t.Context(), compliance.Transaction{From: have, To: floor(4, "b"), Reports: reports}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// merger merges random reports as fast as it can, and remembers them.
+type merger struct {
+	journal
+
+	store    *store.Redis
+	random   *rand.Rand
+	floors   []compliance.Floor
+	sequence uint64
+	// copied, where not nil, gets every report too.
+	copied *journal
+	// beside, where not nil, is one that this one does not run far ahead of.
+	beside *merger
+	came   atomic.Uint64
+}
+
+func newMerger(r *store.Redis) *merger {
+	return &merger{
+		journal: journal{keys: map[uint64]compliance.Key{}}, store: r, random: rand.New(rand.NewPCG(1, 2)),
+		floors: make([]compliance.Floor, layout.Buckets),
+	}
+}
+
+// batch merges the next reports, of all buckets.
+func (w *merger) batch(t *testing.T, n int) {
+	t.Helper()
+	byBucket := make([][]*compliance.Report, layout.Buckets)
+	for range n {
+		w.sequence++
+		key := compliance.Key{Policy: fmt.Sprintf("p%d", w.random.IntN(5)), Device: fmt.Sprintf("d%d", w.random.IntN(400))}
+		end := began.Add(time.Duration(w.random.IntN(20)) * 24 * time.Hour).Format(time.RFC3339)
+		at := began.Add(time.Duration(int(w.sequence)-w.random.IntN(1_000_000)) * time.Second).Format(time.RFC3339)
+		body := fmt.Sprintf(`{"status":"%s","complianceGracePeriodExpirationDateTime":"%s"}`, compliance.Status(w.random.IntN(8)), end)
+		switch w.random.IntN(8) {
+		case 0:
+			body = `{"@removed":{}}`
+		case 1:
+			body = `{"status":"nonCompliant"}`
+		case 2:
+			body = `{}`
+		}
+		r := report(t, w.sequence, key, body, "ce-time", at)
+		w.add(r)
+		if w.copied != nil {
+			w.copied.add(r)
+		}
+		b := layout.BucketOf(key.Device)
+		byBucket[b] = append(byBucket[b], r)
+	}
+	for b, reports := range byBucket {
+		to := floor(w.sequence, fmt.Sprint("w", w.sequence))
+		tx := compliance.Transaction{Bucket: compliance.Bucket(b), From: w.floors[b], To: to, Reports: reports}
+		_, err := w.store.Apply(t.Context(), tx)
+		if foreign, ok := errors.AsType[*compliance.FloorError](err); ok && foreign.Have.SameStream(to) && foreign.Have.Sequence == tx.From.Sequence {
+			tx.From = foreign.Have // Level: adopted.
+			_, err = w.store.Apply(t.Context(), tx)
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		w.floors[b] = to
+	}
+}
+
+// run merges until the test says so.
+func (w *merger) run(t *testing.T, reports int) (stop func()) {
+	t.Helper()
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for !t.Failed() {
+			select {
+			case <-done:
+				return
+			default:
+				if w.beside != nil && w.came.Load() > w.beside.came.Load()+200 {
+					runtime.Gosched()
+					continue
+				}
+				w.batch(t, reports)
+				w.came.Store(w.sequence)
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-stopped
+	}
+}
+
+func TestVerifyFindsNothingWhileReportsAreMerged(t *testing.T) {
+	s := startServer(t)
+	// Tombstones expire all the time: no report says so.
+	r := s.open(t, store.Options{Tombstones: 20 * time.Second})
+	for _, reports := range []int{1, 50, 1000} {
+		t.Run(fmt.Sprintf("%d reports a batch", reports), func(t *testing.T) {
+			if err := s.raw.FlushAll(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			w := newMerger(r)
+			w.batch(t, 3000)
+			defer w.run(t, reports)()
+			for range 15 {
+				if found, result := verify(t, r, &w.journal, false); found != nil || result.Records == 0 {
+					t.Fatalf("of %d records: %v", result.Records, found)
+				}
+			}
+		})
+	}
+}
+
+func TestRepairWhileReportsAreMergedLeadsToTheStateThatWasNeverHarmed(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{Tombstones: storetest.Tombstones})
+	w := newMerger(r)
+	w.batch(t, 3000)
+	stop := w.run(t, 20)
+	for n := range 10 {
+		// What no report moves, so that no transaction finds it.
+		if err := errors.Join(
+			s.raw.HSet(ctx, fmt.Sprintf("cs:{%02x}:|counts", n%4), "gone|error", "1", "lost|error", "2").Err(),
+			s.raw.ZAdd(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), z(0, "p0|5|nobody"), z(0, "p1|4|nobody")).Err(),
+			s.raw.HSet(ctx, fmt.Sprintf("cs:{%02x}:|days", n%4), "p0|1999-01-01", "1").Err(),
+		); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.raw.ZRem(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), "p0|5|nobody", "p1|4|nobody").Err(); err != nil {
+			t.Fatal(err)
+		}
+		found, result := verify(t, r, &w.journal, true)
+		if len(found) != 3 || result.Mended != 3 || result.Again != nil {
+			t.Errorf("round %d: %+v, found %v", n, result, found)
+		}
+	}
+	stop()
+	if found, _ := verify(t, r, &w.journal, false); found != nil {
+		t.Error(found)
+	}
+	have := s.withoutFloors(t)
+	for b, f := range w.floors {
+		to := f
+		to.Write = "recount"
+		if _, err := r.Apply(ctx, compliance.Transaction{Bucket: compliance.Bucket(b), From: currentFloor(t, r, b), To: to, Recount: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := godiff.Diff(have, s.withoutFloors(t)); diff != "" {
+		t.Errorf("(-verified +recounted):\n%s", diff)
+	}
+}
+
+func (s *server) withoutFloors(t *testing.T) map[string]any {
+	t.Helper()
+	all := s.dump(t)
+	for b := range layout.Buckets {
+		delete(all, fmt.Sprintf("cs:{%02x}:|floor", b))
+	}
+	return all
+}
+
+func currentFloor(t *testing.T, r *store.Redis, b int) compliance.Floor {
+	t.Helper()
+	floors, err := r.Floors(t.Context(), []compliance.Bucket{compliance.Bucket(b)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return floors[0]
+}
+
+// beforeReading returns a store through which every reading of the roll-ups of the first
+// bucket waits until something has been done.
+func beforeReading(t *testing.T, s *server, do func()) *store.Redis {
+	t.Helper()
+	m := startMiddle(t, s, func(w *way, chunk []byte) {
+		if bytes.Contains(chunk, []byte("{00}:|rollup")) && bytes.Contains(bytes.ToLower(chunk), []byte("hscan")) {
+			do()
+		}
+		w.pass(chunk)
+	})
+	r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Backoff: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// ticker merges one report at a time, each of another device of the first bucket.
+type ticker struct {
+	*testing.T
+	journal
+
+	store   *store.Redis
+	devices []string
+	n       uint64
+}
+
+func newTicker(t *testing.T, s *server) *ticker {
+	t.Helper()
+	w := &ticker{T: t, journal: journal{keys: map[uint64]compliance.Key{}}, store: s.open(t, store.Options{})}
+	for n := 0; len(w.devices) < 20; n++ {
+		if device := fmt.Sprint("d", n); layout.BucketOf(device) == 0 {
+			w.devices = append(w.devices, device)
+		}
+	}
+	w.tick()
+	return w
+}
+
+func (w *ticker) tick() {
+	w.Helper()
+	w.n++
+	r := report(w.T, w.n, compliance.Key{Policy: "policy", Device: w.devices[w.n]}, `{"status":"error"}`)
+	w.add(r)
+	from := compliance.Floor{}
+	if w.n > 1 {
+		from = floor(w.n-1, "w")
+	}
+	apply(w.T, w.store, from, floor(w.n, "w"), r)
+}
+
+// TestADifferenceIsOneThatNobodyWroteBeside writes between the readings of every step,
+// so that the number of the records and the records themselves are of no one moment.
+func TestADifferenceIsOneThatNobodyWroteBeside(t *testing.T) {
+	s := startServer(t)
+	w := newTicker(t, s)
+	asked := 0
+	options := store.VerifyOptions{
+		Found: func(d store.Difference) { t.Errorf("found %+v", d) },
+		Touched: func(ctx context.Context, b compliance.Bucket, from, to compliance.Floor) ([]compliance.Key, error) {
+			if asked++; asked <= 3 {
+				w.tick()
+			}
+			return w.touched(ctx, b, from, to)
+		},
+	}
+	if _, err := beforeReading(t, s, sync.OnceFunc(w.tick)).Verify(t.Context(), options); err != nil || asked != 4 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+func TestVerifyGivesUpWhereItCannotTellWhatReportsConcern(t *testing.T) {
+	s := startServer(t)
+	w := newTicker(t, s)
+	lost := errors.New("lost")
+	n := 0
+	options := store.VerifyOptions{
+		Touched: func(context.Context, compliance.Bucket, compliance.Floor, compliance.Floor) ([]compliance.Key, error) {
+			n++
+			return nil, lost
+		},
+	}
+	if _, err := beforeReading(t, s, w.tick).Verify(t.Context(), options); !errors.Is(err, lost) || n < 2 {
+		t.Errorf("asked %d times: %v", n, err)
+	}
+}
+
+func TestVerifyBeginsAgainWhereABucketIsMergedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		to compliance.Floor
+	}{
+		"a floor that went back":    {to: floor(1, "b")},
+		"a repair":                  {to: func() compliance.Floor { f := floor(9, "b"); f.Repair = true; return f }()},
+		"a floor of another stream": {to: func() compliance.Floor { f := floor(9, "b"); f.Created = began.Add(1); return f }()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t)
+			first := report(t, 1, device, `{"status":"error"}`)
+			apply(t, s.open(t, store.Options{}), compliance.Floor{}, floor(2, "a"), first)
+			r := beforeReading(t, s, sync.OnceFunc(func() {
+				if _, err := s.open(t, store.Options{}).Apply(t.Context(), compliance.Transaction{From: floor(2, "a"), To: c.to}); err != nil {
+					t.Error(err)
+				}
+			}))
+			result, err := r.Verify(t.Context(), store.VerifyOptions{
+				Touched: func(context.Context, compliance.Bucket, compliance.Floor, compliance.Floor) ([]compliance.Key, error) {
+					t.Error("what reports concern says nothing here")
+					return nil, nil
+				},
+			})
+			if err != nil || result.Records != 1 || result.Differences != 0 {
+				t.Errorf("%+v, %v", result, err)
+			}
+		})
+	}
+}
+
+func TestTheResultOfAVerifyIsKeptBesideTheLayout(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{})
+	if err := r.NoteVerified(ctx, 1, began); !errors.Is(err, store.ErrNoLayout) {
+		t.Errorf("without a layout: %v", err)
+	}
+	if err := r.EnsureLayout(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if drift, at, err := r.LastVerify(ctx); drift != 0 || !at.IsZero() || err != nil {
+		t.Errorf("before the first: %d, %s, %v", drift, at, err)
+	}
+	if err := r.NoteVerified(ctx, 7, began); err != nil {
+		t.Fatal(err)
+	}
+	if drift, at, err := r.LastVerify(ctx); drift != 7 || !at.Equal(began) || err != nil {
+		t.Errorf("after it: %d, %s, %v", drift, at, err)
+	}
+	if err := r.EnsureLayout(ctx); err != nil {
+		t.Error(err)
+	}
+	again, err := store.Open(ctx, store.Options{URLs: []string{s.url}})
+	if err != nil || again.Layout() != layout {
+		t.Errorf("Open: %v", err)
+	} else if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestVerifyReadsEveryServerOfACluster(t *testing.T) {
+	c := startCluster(t)
+	whole := storetest.Layout()
+	r, err := store.New(whole, store.Options{URLs: c.urls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	reports := map[compliance.Bucket][]*compliance.Report{}
+	for n := range 300 {
+		key := compliance.Key{Policy: "policy", Device: fmt.Sprint("d", n)}
+		b := whole.BucketOf(key.Device)
+		reports[b] = append(reports[b], report(t, uint64(n+1), key, `{"status":"error"}`))
+	}
+	at := floor(300, "a")
+	at.Layout = whole
+	for b, of := range reports {
+		if _, err := r.Apply(t.Context(), compliance.Transaction{Bucket: b, To: at, Reports: of}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := &journal{keys: map[uint64]compliance.Key{}}
+	if found, result := verify(t, r, j, false); found != nil || result.Records != 300 {
+		t.Fatalf("%+v: %v", result, found)
+	}
+	tag := func(n int) string { return fmt.Sprintf("cs:{%02x}:", int(whole.BucketOf(fmt.Sprint("d", n)))) }
+	raw := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{c.nodes[0].Options().Addr}})
+	defer raw.Close()
+	for n := range 3 {
+		// Nothing names these records any more.
+		if err := raw.HDel(t.Context(), tag(n)+"|rollup", fmt.Sprint("d", n)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, _ := verify(t, r, j, true)
+	var devices []string
+	for _, d := range found {
+		if d.Kind == store.KindRollup && d.Have == "none" {
+			devices = append(devices, d.Device)
+		}
+	}
+	if diff := godiff.Diff([]string{"d0", "d1", "d2"}, devices); diff != "" || len(found) != 3 {
+		t.Errorf("%v: %s", found, diff)
+	}
+	if found, _ := verify(t, r, j, false); found != nil {
+		t.Errorf("after the repair: %v", found)
+	}
+}
