@@ -276,7 +276,7 @@ func (r *Redis) moment(ctx context.Context, b compliance.Bucket, keys []complian
 	}
 	names := make([]string, len(keys))
 	for i, key := range keys {
-		names[i] = k.record(key)
+		names[i] = k.recordName(key)
 	}
 	for range maxSteps {
 		err = master.Watch(ctx, func(tx *redis.Tx) (err error) {

@@ -61,6 +61,8 @@ func (b *bucketKeys) record(k compliance.Key, memory *texts) string {
 	return memory.join(b.tag, k.Policy, ":", k.Device)
 }
 
+func (b *bucketKeys) recordName(k compliance.Key) string { return b.tag + member(k) }
+
 func recordKey(b compliance.Bucket, k compliance.Key) string { return tag(b) + member(k) }
 
 // parseRecordKey is the inverse of recordKey; it is false for every other key.

@@ -20,7 +20,7 @@ func (v *view) mend(ctx context.Context, pipe redis.Pipeliner, wrong []entryID) 
 	for _, e := range wrong {
 		if e.part == partRecords {
 			key, _ := parseMember(e.name)
-			pipe.Del(ctx, v.keys.record(key))
+			pipe.Del(ctx, v.keys.recordName(key))
 			continue
 		}
 		key, text := v.keys.part(e.part), v.wanted(e)

@@ -129,7 +129,7 @@ func (v *view) readRecords(ctx context.Context, c redis.Cmdable, keys []complian
 		pipe := c.Pipeline()
 		replies := make([]*redis.SliceCmd, len(some))
 		for i, key := range some {
-			replies[i] = pipe.HMGet(ctx, v.keys.record(key), fullFields...)
+			replies[i] = pipe.HMGet(ctx, v.keys.recordName(key), fullFields...)
 		}
 		_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
 		var empty []compliance.Key
@@ -162,7 +162,7 @@ func (v *view) readEmpty(ctx context.Context, c redis.Cmdable, keys []compliance
 	pipe := c.Pipeline()
 	replies := make([]*redis.IntCmd, len(keys))
 	for i, key := range keys {
-		replies[i] = pipe.Exists(ctx, v.keys.record(key))
+		replies[i] = pipe.Exists(ctx, v.keys.recordName(key))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err

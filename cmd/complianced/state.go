@@ -34,6 +34,13 @@ func (s *stateReader) read(ctx context.Context) (metrics.Snapshot, error) {
 	for policy, of := range totals.Policies {
 		snapshot.Policies[policy] = metrics.Policy{Statuses: of.Statuses, InGrace: of.InGrace, Stale: of.Stale}
 	}
+	drift, verified, err := s.store.LastVerify(ctx)
+	switch {
+	case err != nil:
+		return metrics.Snapshot{}, err
+	case !verified.IsZero():
+		snapshot.Drift = &drift
+	}
 	lowest := make([]compliance.Floor, s.layout.Partitions)
 	for n := range lowest {
 		partition, floor, err := s.partition(ctx, n)
