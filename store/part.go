@@ -30,7 +30,7 @@ const (
 // isHash tells the hashes from the sorted sets.
 func (p part) isHash() bool { return p < partGrace }
 
-func (b bucketKeys) part(p part) string {
+func (b *bucketKeys) part(p part) string {
 	return [numParts]string{
 		partCounts: b.counts, partWorst: b.worst, partDays: b.days, partGraceDays: b.graceDays, partRollup: b.rollup,
 		partGaps: b.gaps, partGrace: b.grace, partAttention: b.attention, partDevices: b.devices, partTombstones: b.tombstones,
