@@ -416,6 +416,11 @@ func TestACursorIsOfOneOrder(t *testing.T) {
 	if page, err := f.store.List(t.Context(), store.Query{InGrace: true, Statuses: []compliance.Status{compliance.StatusError}}, "", 5, began); err != nil || len(page.Items) > 0 || page.Next != "" {
 		t.Errorf("in grace and no grace: %+v, %v", page, err)
 	}
+	for _, q := range []store.Query{all, byStatus} {
+		if page, err := f.store.List(t.Context(), q, "", 20, began); err != nil || len(page.Items) != 20 || page.Next != "" {
+			t.Errorf("the last page of %+v has %d records and the cursor %q, %v", q, len(page.Items), page.Next, err)
+		}
+	}
 	// A place of another list of the same order.
 	page, err := f.store.List(t.Context(), all, "", 5, began)
 	if err != nil {

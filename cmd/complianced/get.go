@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -41,10 +42,17 @@ func keyOf(args []string) (compliance.Key, error) {
 
 func newGet(c *common) *cobra.Command {
 	var out output
+	var valid validity
 	cmd := &cobra.Command{
 		Use:   "get POLICY DEVICE",
 		Short: "Show the record of a device under a policy",
-		Args:  args(cobra.ExactArgs(2)),
+		Long: `Shows the record of a device under a policy, and what it counts as: stale, else inGracePeriod,
+else its reported status.
+
+With -o json it is the documented object, with what it counts as in annotations after its
+members: "@compliance.effectiveStatus", "@compliance.inGrace" and "@compliance.stale". They are
+ignored where the object is sent as a report.`,
+		Args: args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			asJSON, err := out.json()
 			if err != nil {
@@ -52,6 +60,9 @@ func newGet(c *common) *cobra.Command {
 			}
 			key, err := keyOf(args)
 			if err != nil {
+				return err
+			}
+			if err := valid.validate(); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), clientTimeout)
@@ -68,13 +79,19 @@ func newGet(c *common) *cobra.Command {
 			if !record.Exists() {
 				return fmt.Errorf("no report of this device under this policy has been applied")
 			}
+			now := time.Now()
 			if asJSON {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", record.JSON(key.Device))
+				effective := record.Facts().At(now, valid.days)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", effective.Annotate(record.JSON(key.Device)))
 				return err
 			}
-			return printRecord(cmd.OutOrStdout(), &record)
+			if err := printRecord(cmd.OutOrStdout(), &record); err != nil {
+				return err
+			}
+			return printEffective(cmd.OutOrStdout(), record.Facts(), now, valid.days)
 		},
 	}
+	valid.add(cmd)
 	out.add(cmd)
 	return cmd
 }
