@@ -159,7 +159,7 @@ func removeRecords(cmd *cobra.Command, nc *nats.Conn, state *store.Redis, q stor
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d removals accepted\n", n)
 		return err
 	}
-	if err := r.wait(cmd.Context(), cmd.ErrOrStderr(), progressEvery); err != nil {
+	if err := r.wait(cmd.Context(), cmd.ErrOrStderr()); err != nil {
 		return fmt.Errorf("%w; %d removals are accepted and are applied when the workers come to them", err, n)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "removed %d records\n", n)
@@ -265,22 +265,25 @@ func (r *removal) accepted(item store.Item, ack publisher.Ack) {
 // pollFloors is how often the floors are read that are waited for.
 const pollFloors = 100 * time.Millisecond
 
+// soon is how long the workers need at most where all is well.
+const soon = 2 * time.Second
+
 // wait waits until the floors of all buckets have come past the last removal.
-func (r *removal) wait(ctx context.Context, w io.Writer, every time.Duration) error {
-	told := time.Now()
-	for ; len(r.last) > 0; wait(ctx, pollFloors) {
+func (r *removal) wait(ctx context.Context, w io.Writer) error {
+	tell := time.Now().Add(soon)
+	for {
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
-		if err := r.passed(ctx); err != nil {
+		if err := r.passed(ctx); err != nil || len(r.last) == 0 {
 			return err
 		}
-		if time.Since(told) >= every {
-			told = time.Now()
+		if now := time.Now(); now.After(tell) {
+			tell = now.Add(progressEvery)
 			fmt.Fprintln(w, "waiting for the workers to apply the removals; is complianced serve running?")
 		}
+		wait(ctx, pollFloors)
 	}
-	return nil
 }
 
 // passed forgets the buckets that are done.

@@ -299,6 +299,41 @@ func TestARemovalThatWasInterruptedIsContinued(t *testing.T) {
 	}
 }
 
+func TestRemoveWaitsForTheWorkers(t *testing.T) {
+	b := startBroker(t, `
+		{user: admin, password: word},
+		{user: deaf, password: word, permissions: {subscribe: {deny: "compliance.result.>"}}}`)
+	own, _ := ownRedis(t, t.TempDir())
+	b.provision("admin:word", own)
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("admin:word"))
+	s := serve(t, "--redis-url", own.URL())
+	nc, err := nats.Connect(b.url("admin:word"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publishAt(t, js, time.Now(), "p.d1", "p.d2", "p.d3", "p.d4", "p.d5")
+	s.settled()
+	s.stop()
+	// What becomes of its first removal is not heard, so it has the floors alone to wait for.
+	cmd := exec.CommandContext(t.Context(), binary, "remove", "--policy", "p", "--yes", "--redis-url", own.URL())
+	cmd.Env = append(os.Environ(), "COMPLIANCED_NATS_URL="+b.url("deaf:word"))
+	var out, stderr safeBuffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "that it waits", func() bool { return strings.Contains(stderr.String(), "waiting for the workers") })
+	s.start()
+	if err := cmd.Wait(); err != nil || out.String() != "removed 5 records\n" || strings.Contains(stderr.String(), "records are there") {
+		t.Errorf("%v: %s%s", err, out.String(), stderr.String())
+	}
+}
+
 func TestARemovalIsConfirmedByYesAlone(t *testing.T) {
 	for answer, want := range map[string]string{
 		"yes\n": "", " yes \r\n": "", "yes": "", "y\n": "nothing was removed", "\n": "--yes", "": "--yes", "no\nyes\n": "nothing was removed",
