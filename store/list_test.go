@@ -191,13 +191,19 @@ func queries(random *rand.Rand, device string) []store.Query {
 		{compliance.StatusError, compliance.StatusCompliant},
 	}
 	worst := status()
-	error := compliance.StatusError
+	failed := compliance.StatusError
 	var all []store.Query
 	for _, policy := range []string{"", "p0", "p", "p1"} {
 		for _, statuses := range sets {
 			for _, q := range []store.Query{
-				{}, {InGrace: true}, {Stale: true, Validity: 30}, {Since: began.Add(-20 * 24 * time.Hour)}, {Worst: &worst}, {Worst: &error},
-				{Device: device}, {InGrace: true, Stale: true, Validity: 1 + random.IntN(60), Since: began.Add(-50 * 24 * time.Hour)},
+				{},
+				{InGrace: true},
+				{Stale: true, Validity: 30},
+				{Since: began.Add(-20 * 24 * time.Hour)},
+				{Worst: &worst},
+				{Worst: &failed},
+				{Device: device},
+				{InGrace: true, Stale: true, Validity: 1 + random.IntN(60), Since: began.Add(-50 * 24 * time.Hour)},
 			} {
 				q.Policy, q.Statuses = policy, statuses
 				all = append(all, q)

@@ -93,7 +93,10 @@ func keysIn(t *testing.T, lines string) []string {
 	t.Helper()
 	var keys []string
 	for text := range strings.Lines(lines) {
-		var line struct{ Policy, Device string }
+		var line struct {
+			Policy string `json:"policy"`
+			Device string `json:"device"`
+		}
 		if err := json.Unmarshal([]byte(text), &line); err != nil {
 			t.Fatal(err)
 		}

@@ -28,20 +28,26 @@ func sent(t *testing.T, js jetstream.JetStream, subject, body string, headers ..
 	}
 }
 
-// whys are the origins of the properties that get --why tells, each as from, sequence,
+// whys are the origins of the properties that get --why tells under policy p, each as from, sequence,
 // id, hash and time, parted by spaces.
-func (s *serving) whys(policy, device string) map[string]string {
+func (s *serving) whys(device string) map[string]string {
 	s.Helper()
 	var told struct {
-		Policy, Device string
-		Properties     []struct {
-			Property, EventTime, EventHash, EventID, Stream, From string
-			Value                                                 json.RawMessage
-			Sequence                                              uint64
-		}
+		Policy     string `json:"policy"`
+		Device     string `json:"device"`
+		Properties []struct {
+			Property  string          `json:"property"`
+			Value     json.RawMessage `json:"value"`
+			EventTime string          `json:"eventTime"`
+			EventHash string          `json:"eventHash"`
+			EventID   string          `json:"eventId"`
+			Stream    string          `json:"stream"`
+			Sequence  uint64          `json:"sequence"`
+			From      string          `json:"from"`
+		} `json:"properties"`
 	}
-	out := s.run("", "get", policy, device, "--why", "-o", "json")
-	if err := json.Unmarshal([]byte(out), &told); err != nil || told.Policy != policy || told.Device != device || len(told.Properties) != 9 {
+	out := s.run("", "get", "p", device, "--why", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &told); err != nil || told.Policy != "p" || told.Device != device || len(told.Properties) != 9 {
 		s.Fatalf("%v: %s", err, out)
 	}
 	all := map[string]string{}
@@ -75,14 +81,14 @@ func TestWhyTellsWhereEachValueCameFrom(t *testing.T) {
 		"status": `"unknown" ` + gone, "deviceDisplayName": "null " + gone, "userPrincipalName": "null " + gone,
 		"lastReportedDateTime": `"0001-01-01T00:00:00Z" ` + gone, "complianceGracePeriodExpirationDateTime": `"9999-12-31T23:59:59.9999999Z" ` + gone,
 	}
-	if diff := cmp.Diff(want, s.whys("p", "d")); diff != "" {
+	if diff := cmp.Diff(want, s.whys("d")); diff != "" {
 		t.Error(diff)
 	}
 	row := "platform                                 3            2026-01-03T00:00:00.000000000Z  report    4         " + hash("three") + "  three\n"
 	if out := s.run("", "get", "p", "d", "--why"); !strings.Contains(out, row) || !strings.HasSuffix(out, "\neffective status: stale; no grace period; stale: yes\n") {
 		t.Error(out)
 	}
-	if have := s.whys("p", "other"); have["status"] != `"unknown"  0` {
+	if have := s.whys("other"); have["status"] != `"unknown"  0` {
 		t.Errorf("never set: %q", have["status"])
 	}
 	// What the stream has no more is still told as far as the record knows it.
@@ -95,7 +101,7 @@ func TestWhyTellsWhereEachValueCameFrom(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	have := s.whys("p", "d")
+	have := s.whys("d")
 	if want := `"again"  0  ` + hash("four") + " 2026-01-04T00:00:00"; have["deviceModel"] != want {
 		t.Errorf("%q, want %q", have["deviceModel"], want)
 	}
@@ -108,7 +114,7 @@ func TestWhyTellsWhereEachValueCameFrom(t *testing.T) {
 	// A deleted record.
 	sent(t, js, subject, `{"@removed":{}}`, "ce-id", "end", "ce-time", "2026-02-01T00:00:00Z")
 	s.settled()
-	if have := s.whys("p", "d")["id"]; have != `"d" deletion 9 end `+hash("end")+" 2026-02-01T00:00:00" {
+	if have := s.whys("d")["id"]; have != `"d" deletion 9 end `+hash("end")+" 2026-02-01T00:00:00" {
 		t.Error(have)
 	}
 	if _, stderr, status := command(t, "", "--data-dir", s.dir, "get", "p", "d"); status != 1 || !strings.Contains(stderr, "no report") {
@@ -141,7 +147,7 @@ func TestWhyReadsThePartitionOfTheDevice(t *testing.T) {
 	}
 	s.shows(`compliance_stream_lag_messages{partition="0"} 0`, `compliance_stream_lag_messages{partition="1"} 0`)
 	for n := range 2 {
-		if have := s.whys("p", fmt.Sprint("d", n))["status"]; !strings.HasPrefix(have, `"error" report 1200 id1199 `) {
+		if have := s.whys(fmt.Sprint("d", n))["status"]; !strings.HasPrefix(have, `"error" report 1200 id1199 `) {
 			t.Errorf("device %d: %s", n, have)
 		}
 	}
