@@ -266,7 +266,10 @@ func TestALongListIsWhole(t *testing.T) {
 		f.crowd(t, 9000, status)
 		all := f.all(t)
 		for _, q := range []store.Query{
-			{}, {Policy: "p0"}, {Policy: "p1"}, {Policy: "p0", Statuses: []compliance.Status{compliance.StatusError}},
+			{},
+			{Policy: "p0"},
+			{Policy: "p1"},
+			{Policy: "p0", Statuses: []compliance.Status{compliance.StatusError}},
 			{Policy: "p0", Statuses: []compliance.Status{compliance.StatusError, compliance.StatusUnknown}, Stale: true, Validity: 5},
 		} {
 			for _, limit := range []int{0, 300, 999} {
