@@ -377,20 +377,35 @@ func TestWhatIsCorruptIsNamedByAList(t *testing.T) {
 		corrupt    func()
 		queries    []store.Query
 	}{
-		{"a foreign member", "the index of what needs attention",
-			func() { f.raw.ZAdd(t.Context(), "cs:{00}:|attention", zMember("p0|5|a|b")) }, []store.Query{byStatus}},
-		{"another type", "the index of what needs attention",
+		{
+			"a foreign member", "the index of what needs attention",
+			func() { f.raw.ZAdd(t.Context(), "cs:{00}:|attention", zMember("p0|5|a|b")) },
+			[]store.Query{byStatus},
+		},
+		{
+			"another type", "the index of what needs attention",
 			func() {
 				f.raw.Del(t.Context(), "cs:{00}:|attention")
 				f.raw.Set(t.Context(), "cs:{00}:|attention", "x", 0)
-			}, []store.Query{byStatus}},
+			},
+			[]store.Query{byStatus},
+		},
 		{"a record", "a record", func() { f.raw.HSet(t.Context(), "cs:{00}:p0:"+device, "v", "x") }, []store.Query{all, {Device: device}}},
-		{"a record of another type", "a record",
-			func() { f.raw.Set(t.Context(), "cs:{00}:p0:"+device, "x", 0) }, []store.Query{all, {Device: device}}},
-		{"a roll-up", "the roll-up of a device",
-			func() { f.raw.HSet(t.Context(), "cs:{00}:|rollup", device, "x") }, []store.Query{all, {Device: device}}},
-		{"roll-ups", "the roll-up of a device",
-			func() { f.raw.Set(t.Context(), "cs:{00}:|rollup", "x", 0) }, []store.Query{all, {Device: device}}},
+		{
+			"a record of another type", "a record",
+			func() { f.raw.Set(t.Context(), "cs:{00}:p0:"+device, "x", 0) },
+			[]store.Query{all, {Device: device}},
+		},
+		{
+			"a roll-up", "the roll-up of a device",
+			func() { f.raw.HSet(t.Context(), "cs:{00}:|rollup", device, "x") },
+			[]store.Query{all, {Device: device}},
+		},
+		{
+			"roll-ups", "the roll-up of a device",
+			func() { f.raw.Set(t.Context(), "cs:{00}:|rollup", "x", 0) },
+			[]store.Query{all, {Device: device}},
+		},
 		{"devices", "the index of devices", func() { f.raw.Set(t.Context(), "cs:{00}:|devices", "x", 0) }, []store.Query{all}},
 	} {
 		test.corrupt()
