@@ -89,6 +89,12 @@ func lower(c byte) byte {
 	return c
 }
 
+// Replayed reports whether this is a report that was sent again, which a header tells.
+func (e *Envelope) Replayed() bool {
+	h := e.headers()
+	return h.stored.present
+}
+
 // KeptWithDeadLetter reports whether a header of a report is kept with its dead
 // letter as it is: the ce-* headers of CloudEvents and traceparent.
 func KeptWithDeadLetter(name string) bool {

@@ -76,3 +76,19 @@ func (m *Memory) Numbers(b compliance.Bucket) map[string]map[string]string {
 	}
 	return numbers
 }
+
+// Place is a place in the order of a list.
+type Place = place
+
+// NewPlace returns a place.
+func NewPlace(o string, bucket, status int, device, policy string) Place {
+	return place{order: order(o), bucket: bucket, status: compliance.Status(status), device: device, policy: policy}
+}
+
+// Cursor is the place as a text.
+func (p place) Cursor() string { return p.cursor() }
+
+// ParseCursor reads a cursor of an order.
+func ParseCursor(o, cursor string, buckets int) (Place, error) {
+	return parseCursor(order(o), cursor, buckets)
+}

@@ -134,3 +134,5 @@ func wantCounts(t *testing.T, s storetest.Store, want map[string][compliance.Num
 		t.Error(diff)
 	}
 }
+
+func zMember(name string) redis.Z { return redis.Z{Member: name} }

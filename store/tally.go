@@ -182,7 +182,7 @@ func newChanges(k *bucketKeys) *changes {
 			graceDays: newTally(k.graceDays, "the counts of grace periods", dayCounterField),
 		},
 		grace:     sorted{key: k.grace, what: "the index of grace periods"},
-		attention: sorted{key: k.attention, what: "the index of what needs attention"},
+		attention: sorted{key: k.attention, what: whatAttention},
 		devices:   sorted{key: k.devices, what: "the index of devices"},
 		rollupKey: k.rollup,
 		byID:      map[string]*movedDevice{},
@@ -305,7 +305,10 @@ func (c *changes) load(rollups *redis.SliceCmd) (corrupt string, err error) {
 	return "", nil
 }
 
-const whatRollup = "the roll-up of a device"
+const (
+	whatRollup    = "the roll-up of a device"
+	whatAttention = "the index of what needs attention"
+)
 
 // wrongType tells a corrupt key from a trouble that passes.
 func wrongType(what string, err error) (string, error) {

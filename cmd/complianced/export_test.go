@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,4 +50,13 @@ var SetFlag = set
 // WatchRead returns the read with its causes of failure logged until stopped.
 func WatchRead(log *slog.Logger, stopped <-chan struct{}, read func(context.Context) (metrics.Snapshot, error)) func(context.Context) (metrics.Snapshot, error) {
 	return (&watchedRead{read: read, log: log, pipeline: metrics.NewPipeline(prometheus.NewRegistry(), version), stopped: stopped}).call
+}
+
+// Confirm asks for a confirmation.
+var Confirm = confirm
+
+// Progress tells how far a command is until told to end.
+func Progress(w io.Writer, total int, every time.Duration) (add, end func()) {
+	p := newProgress(w, "removing", total, every)
+	return p.add, p.end
 }

@@ -61,7 +61,8 @@ func TestWhatTheReadersPrint(t *testing.T) {
 				"complianceGracePeriodExpirationDateTime  (never set)  \n" +
 				"status                                   compliant    2026-01-31T12:00:00.500000000Z\n" +
 				"lastReportedDateTime                     (never set)  \n" +
-				"userPrincipalName                        (never set)  \n",
+				"userPrincipalName                        (never set)  \n" +
+				"\neffective status: stale; no grace period; stale: yes\n",
 		},
 	} {
 		if diff := cmp.Diff(test.want, s.run("", test.args...)); diff != "" {

@@ -76,8 +76,8 @@ then from a YAML file (--config) with the flags' names as keys.`,
 	flags.StringVar(&c.redisTLS.cert, "redis-tls-cert", "", "`file` with the client certificate for Redis")
 	flags.StringVar(&c.redisTLS.key, "redis-tls-key", "", "`file` with the client key for Redis")
 	root.AddCommand(
-		newServe(c), newDemo(c), newPublish(c), newSimulate(c), newGet(c), newSummary(c), newProvision(c),
-		newVerify(c), newVersion(),
+		newServe(c), newDemo(c), newPublish(c), newSimulate(c), newGet(c), newList(c), newExport(c), newSummary(c),
+		newProvision(c), newRemove(c), newVerify(c), newVersion(),
 	)
 	return root
 }

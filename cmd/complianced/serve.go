@@ -103,7 +103,7 @@ func (s *server) add(cmd *cobra.Command) {
 	flags.StringVar(&s.natsListen, "nats-listen", "127.0.0.1:4222", "`address` of the embedded NATS; without a host, as :4222, on every interface")
 	flags.StringSliceVar(&s.allow, "allow-policies", nil, "`patterns` of the policies to take, as policy-* (default all)")
 	flags.DurationVar(&s.tombstones, "tombstones", 0, "how long what is left of a removed record is kept; 0 is the streams' age limit plus 7 days")
-	s.validity.add(flags)
+	s.validity.add(cmd)
 	flags.IntVar(&s.maxPolicies, "max-policies", 2000, "how many policies are labels of metrics; the rest is summed")
 	flags.StringToStringVar(&s.policyNames, "policy-names", nil, "`id=name` of policies, for compliance_policy_info")
 }
@@ -123,7 +123,7 @@ func (s *server) validate() error {
 	if s.tombstones < 0 || s.maxPolicies < 1 {
 		return usagef("--tombstones is at least 0, --max-policies at least 1")
 	}
-	if err := s.validity.check(); err != nil {
+	if err := s.validity.validate(); err != nil {
 		return err
 	}
 	for flag, listen := range map[string]string{"metrics-listen": s.metricsListen, "nats-listen": s.natsListen} {

@@ -47,7 +47,8 @@ func TestTheDocumentedExampleComesBack(t *testing.T) {
 	want := `{"@odata.type":"#microsoft.graph.deviceComplianceDeviceStatus","id":"a72b2760-2760-a72b-6027-2ba760272ba7",` +
 		`"deviceDisplayName":"Device Display Name value","userName":"User Name value","deviceModel":"Device Model value",` +
 		`"platform":8,"complianceGracePeriodExpirationDateTime":"2017-01-01T00:02:41.4369203+03:00","status":"nonCompliant",` +
-		`"lastReportedDateTime":"2017-01-01T00:00:59.8078557+03:00","userPrincipalName":"User Principal Name value"}` + "\n"
+		`"lastReportedDateTime":"2017-01-01T00:00:59.8078557+03:00","userPrincipalName":"User Principal Name value",` +
+		`"@compliance.effectiveStatus":"stale","@compliance.inGrace":false,"@compliance.stale":true}` + "\n"
 	if diff := cmp.Diff(want, s.run("", "get", "policy", documentedDevice, "-o", "json")); diff != "" {
 		t.Error(diff)
 	}
@@ -218,7 +219,7 @@ func TestAnyOrderGivesTheSameState(t *testing.T) {
 		states, series = append(states, s.state()), append(series, s.devices())
 		for ids, want := range states[order] {
 			policy, device, _ := strings.Cut(ids, ".")
-			if have := s.run("", "get", policy, device, "-o", "json"); have != want+"\n" {
+			if have := s.run("", "get", policy, device, "-o", "json"); !strings.HasPrefix(have, strings.TrimSuffix(want, "}")+`,"@compliance.`) {
 				t.Fatalf("get says %s, the state is %s", have, want)
 			}
 			break // The command reads what state reads; once shows it.
@@ -294,6 +295,22 @@ func TestWrongUseIsOneClearLineAndStatusTwo(t *testing.T) {
 		{[]string{"serve", "--redis-url", "redis://:secret@127.0.0.1:1"}, "--redis-url holds a password"},
 		{[]string{"get", "policy"}, "accepts 2 arg(s)"},
 		{[]string{"get", "policy", "a.b"}, "ids"},
+		{[]string{"get", "policy", "device", "--validity", "0"}, "--validity"},
+		{[]string{"list"}, "list what"},
+		{[]string{"list", "a", "b"}, "accepts at most 1 arg(s)"},
+		{[]string{"list", "a.b"}, "id"},
+		{[]string{"list", "--device", "a.b"}, "--device"},
+		{[]string{"list", "p", "--status", "Compliant"}, "--status"},
+		{[]string{"list", "--worst", "bad"}, "--worst"},
+		{[]string{"list", "p", "--limit", "-1"}, "--limit"},
+		{[]string{"list", "p", "--since", "yesterday"}, "--since"},
+		{[]string{"list", "p", "--validity", "121"}, "--validity"},
+		{[]string{"list", "p", "-o", "xml"}, "-o"},
+		{[]string{"export", "p"}, "unknown command"},
+		{[]string{"remove", "--yes"}, "remove what"},
+		{[]string{"remove", "--yes", "--policy", "p", "--device", "d"}, "either"},
+		{[]string{"remove", "--yes", "--policy", "a.b"}, "ids"},
+		{[]string{"remove", "--policy", "p"}, "--yes"},
 		{[]string{"provision", "--partitions", "3", "--buckets", "16"}, "--partitions"},
 		{[]string{"simulate", "--bad", "2"}, "share"},
 		{[]string{"demo", "--nats-url", "nats://127.0.0.1:1"}, "demo runs its own servers"},

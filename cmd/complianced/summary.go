@@ -27,7 +27,7 @@ func newSummary(c *common) *cobra.Command {
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := out.json()
-			if err := errors.Join(err, fresh.check()); err != nil {
+			if err := errors.Join(err, fresh.validate()); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), clientTimeout)
@@ -49,7 +49,7 @@ func newSummary(c *common) *cobra.Command {
 		},
 	}
 	out.add(cmd)
-	fresh.add(cmd.Flags())
+	fresh.add(cmd)
 	return cmd
 }
 

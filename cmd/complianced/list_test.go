@@ -1,0 +1,159 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// reported publishes reports, each as policy, device, event time and body.
+func (s *serving) reported(reports ...[4]string) {
+	s.Helper()
+	for _, r := range reports {
+		s.run(r[3], "publish", r[0], r[1], "--event-time", r[2])
+	}
+	s.settled()
+}
+
+// ago is an event time.
+func ago(d time.Duration) string {
+	return time.Now().UTC().Add(-d).Truncate(time.Second).Format(time.RFC3339)
+}
+
+func stored(text string) string { return strings.TrimSuffix(text, "Z") + ".000000000Z" }
+
+func TestListShowsWhatIsBehindANumber(t *testing.T) {
+	s := serve(t)
+	hour, old := ago(time.Hour), ago(40*24*time.Hour)
+	ends := time.Now().UTC().Add(time.Hour).Truncate(time.Second).Format(time.RFC3339)
+	grace := fmt.Sprintf(`{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":%q}`, ends)
+	s.reported(
+		[4]string{"disk", "a", hour, `{"status":"compliant"}`},
+		[4]string{"disk", "b", hour, grace},
+		[4]string{"disk", "c", old, `{"status":"nonCompliant"}`},
+		[4]string{"virus", "a", hour, `{"status":"error"}`},
+		[4]string{"virus", "b", old, `{"status":"compliant"}`},
+	)
+	sorted := func(args ...string) string {
+		t.Helper()
+		lines := strings.Split(strings.TrimSuffix(s.run("", args...), "\n"), "\n")
+		slices.Sort(lines[1:])
+		return strings.Join(lines, "\n")
+	}
+	hour, old, ends = stored(hour), stored(old), stored(ends)
+	want := "POLICY  DEVICE  STATUS        EFFECTIVE      GRACE UNTIL                     NEWEST EVENT\n" +
+		"disk    a       compliant     compliant                                      " + hour + "\n" +
+		"disk    b       nonCompliant  inGracePeriod  " + ends + "  " + hour + "\n" +
+		"disk    c       nonCompliant  stale                                          " + old
+	if diff := cmp.Diff(want, sorted("list", "disk")); diff != "" {
+		t.Error(diff)
+	}
+	for _, test := range []struct{ args, want string }{
+		{"list disk --status nonCompliant", "disk.b disk.c"},
+		{"list disk --status nonCompliant,compliant", "disk.a disk.b disk.c"},
+		{"list disk --status nonCompliant --status error", "disk.b disk.c"},
+		{"list disk --in-grace", "disk.b"},
+		{"list disk --stale", "disk.c"},
+		{"list disk --stale --validity 60", ""},
+		{"list disk --since " + hour, "disk.a disk.b"},
+		{"list disk --since " + old[:10], "disk.a disk.b disk.c"},
+		{"list --device b", "disk.b virus.b"},
+		{"list --worst error", "disk.a virus.a"},
+		{"list --worst nonCompliant", "disk.b disk.c virus.b"},
+		{"list virus --worst nonCompliant", "virus.b"},
+		{"list disk --device b --in-grace", "disk.b"},
+		{"export", "disk.a disk.b disk.c virus.a virus.b"},
+		{"list disk --device never", ""},
+	} {
+		args := strings.Fields(test.args)
+		if args[0] == "list" {
+			args = append(args, "-o", "json")
+		}
+		if diff := cmp.Diff(test.want, strings.Join(keysIn(t, s.run("", args...)), " ")); diff != "" {
+			t.Errorf("%s:\n%s", test.args, diff)
+		}
+	}
+	object, _, _ := strings.Cut(s.run("", "get", "disk", "b", "-o", "json"), `,"@compliance.`)
+	line := `{"policy":"disk","device":"b","effectiveStatus":"inGracePeriod","inGrace":true,"stale":false,"newestEvent":"` + hour + `","record":` + object + "}}\n"
+	if diff := cmp.Diff(line, s.run("", "list", "disk", "--in-grace", "-o", "json")); diff != "" {
+		t.Error(diff)
+	}
+	if out := s.run("", "get", "disk", "b"); !strings.HasSuffix(out, "\neffective status: inGracePeriod; in grace until "+ends+"; stale: no\n") {
+		t.Error(out)
+	}
+}
+
+// keysIn are the records in lines of JSON, sorted.
+func keysIn(t *testing.T, lines string) []string {
+	t.Helper()
+	var keys []string
+	for text := range strings.Lines(lines) {
+		var line struct {
+			Policy string `json:"policy"`
+			Device string `json:"device"`
+		}
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, line.Policy+"."+line.Device)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func TestAListGoesOnWithItsCursor(t *testing.T) {
+	s := serve(t)
+	var reports [][4]string
+	for n := range 7 {
+		reports = append(reports, [4]string{"disk", fmt.Sprint("d", n), ago(time.Hour), `{"status":"<&>"}`})
+		reports[n][3] = `{"status":"error","userName":"<&>\u2028"}`
+	}
+	s.reported(reports...)
+	for _, args := range [][]string{{"list", "disk"}, {"list", "disk", "--status", "error"}, {"list", "--worst", "error"}} {
+		var pages []string
+		for cursor, n := "", 0; ; n++ {
+			out, stderr, status := command(t, "", append([]string{"--data-dir", s.dir, "-o", "json", "--limit", "3", "--cursor", cursor}, args...)...)
+			if status != 0 || n > 3 {
+				t.Fatal(stderr)
+			}
+			pages = append(pages, out)
+			var found bool
+			if _, cursor, found = strings.Cut(strings.TrimSpace(stderr), "--cursor "); !found {
+				if stderr != "" {
+					t.Error(stderr)
+				}
+				break
+			}
+		}
+		all := s.run("", append(args, "--limit", "0", "-o", "json")...)
+		if diff := cmp.Diff(all, strings.Join(pages, "")); diff != "" || len(pages) != 3 || strings.Count(all, "\n") != 7 {
+			t.Errorf("%v: %d pages, %d lines: %s", args, len(pages), strings.Count(all, "\n"), diff)
+		}
+		if strings.Contains(all, `\u00`) {
+			t.Error("the documented object is written in another way: " + all)
+		}
+	}
+	if _, stderr, status := command(t, "", "--data-dir", s.dir, "list", "disk", "--cursor", "x"); status != 2 || !strings.Contains(stderr, "--cursor") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if out := s.run("", "list", "other"); out != "POLICY  DEVICE  STATUS  EFFECTIVE  GRACE UNTIL  NEWEST EVENT\n" {
+		t.Error(out)
+	}
+}
+
+func TestWhatGetPrintsCanBeSentAsAReport(t *testing.T) {
+	s := serve(t)
+	s.reported([4]string{"disk", "a", ago(time.Hour), `{"status":"nonCompliant","userName":null,"platform":-3,"deviceModel":"ü \u0022<","lastReportedDateTime":"2026-01-01T00:00+01:00"}`})
+	before := s.run("", "get", "disk", "a", "-o", "json")
+	if out := s.run(before, "publish", "disk", "a", "--wait"); !strings.HasPrefix(out, "applied") {
+		t.Error(out)
+	}
+	if diff := cmp.Diff(before, s.run("", "get", "disk", "a", "-o", "json")); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,422 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// Query says which records a list has. The zero Query has all.
+type Query struct {
+	// Policy and Device, where not empty, are the only ones.
+	Policy string
+	Device string
+	// Statuses are the only ones of the records. Defaults to all.
+	Statuses []compliance.Status
+	// Worst, where not nil, is the worst status of the devices whose records are
+	// listed.
+	Worst *compliance.Status
+	// InGrace leaves those that are in their grace period.
+	InGrace bool
+	// Stale leaves those whose newest event is more than Validity UTC days old.
+	Stale    bool
+	Validity int
+	// Since, where not zero, leaves those whose newest event is not before it.
+	Since time.Time
+}
+
+// Item is a record in a list.
+type Item struct {
+	Key    compliance.Key
+	Record compliance.Record
+	Facts  compliance.Facts
+}
+
+// Page is a part of a list.
+type Page struct {
+	Items []Item
+	// Next is the cursor of what follows; empty at the end of the list.
+	Next string
+}
+
+// Limits of a page. The work that it takes is bounded whatever the query leaves out:
+// 2,500 entries of an index or 1,000 records take some 10 ms.
+const (
+	// MaxPage is the greatest number of records in a page.
+	MaxPage = 1000
+
+	maxEntries = 2500
+	maxRecords = 1000
+	// perStep is how many entries one range of an index gives, perRead how many
+	// records one pipeline reads.
+	perStep = 500
+	perRead = 250
+	// firstWidth and maxWidth are how many ranges of an index one pipeline reads: few
+	// where they are long, many where they are short.
+	firstWidth = 2
+	maxWidth   = 64
+)
+
+// List returns a page of the records of a query at an instant: after the cursor of the
+// page before, where that is not empty, and at most limit of them; 0 is [MaxPage],
+// which is also the greatest. A page may have fewer, also none, and still not be the
+// last one: the work that one takes is bounded.
+//
+// The order is that of buckets and, within one, of devices and of policies. With a
+// policy, and statuses that all need attention (nonCompliant alone does, where InGrace
+// asks for it), it is that of buckets, of the numbers of the statuses, and of devices:
+// then an index has these records alone, and others are not looked at.
+//
+// A cursor names a place in this order, not an offset. So a record that does not change
+// is listed once, whatever comes and goes beside it between two pages; one whose status
+// changes meanwhile may be listed with both or none of them. A cursor can be used with
+// any query of the same order. The error is [ErrCursor] where it is of another one.
+//
+// What an index says is never believed: it leads to a record, and the record decides.
+func (r *Redis) List(ctx context.Context, q Query, cursor string, limit int, now time.Time) (Page, error) {
+	l := listing{store: r, query: q, now: now, width: firstWidth, limit: limit}
+	if limit < 1 || limit > MaxPage {
+		l.limit = MaxPage
+	}
+	l.want()
+	order, step := l.way()
+	at, err := parseCursor(order, cursor, r.layout.Buckets)
+	if err != nil {
+		return Page{}, err
+	}
+	if len(l.statuses) == 0 {
+		return Page{}, nil // None is in its grace period but those that are nonCompliant.
+	}
+	return l.run(ctx, at, step)
+}
+
+// listing is a page that is being made.
+type listing struct {
+	store *Redis
+	query Query
+	now   time.Time
+	limit int
+	// statuses are those that records can have, in ascending order.
+	statuses []compliance.Status
+	// width is how many ranges the next step reads at once.
+	width int
+	// entries and records are how many were looked at.
+	entries, records int
+	page             Page
+}
+
+// candidate is a record that an index leads to.
+type candidate struct {
+	key compliance.Key
+	// place is that of the record.
+	place place
+	// only, where not nil, is the status that the record must have, because the index
+	// has a place for each.
+	only *compliance.Status
+}
+
+// stride is a part of an index.
+type stride struct {
+	found []candidate
+	// end is the place after all that was looked at; last says that nothing follows.
+	end  place
+	last bool
+}
+
+// want finds out which statuses are asked for.
+func (l *listing) want() {
+	for _, s := range compliance.Statuses() {
+		if len(l.query.Statuses) > 0 && !slices.Contains(l.query.Statuses, s) ||
+			l.query.InGrace && s != compliance.StatusNonCompliant {
+			continue
+		}
+		l.statuses = append(l.statuses, s)
+	}
+}
+
+// way chooses the index.
+func (l *listing) way() (order, func(context.Context, place) (stride, error)) {
+	calm := func(s compliance.Status) bool { return !s.NeedsAttention() }
+	switch {
+	case l.query.Device != "":
+		return byDevice, l.ofDevice
+	case l.query.Policy != "" && l.query.Worst == nil && !slices.ContainsFunc(l.statuses, calm):
+		return byStatus, l.ofAttention
+	}
+	return byDevice, l.ofDevices
+}
+
+func (l *listing) run(ctx context.Context, at place, next func(context.Context, place) (stride, error)) (Page, error) {
+	for {
+		s, err := next(ctx, at)
+		if err != nil {
+			return Page{}, fmt.Errorf("list records: %w", err)
+		}
+		for len(s.found) > 0 {
+			n, err := l.take(ctx, s.found)
+			if err != nil {
+				return Page{}, fmt.Errorf("list records: %w", err)
+			}
+			at, s.found = s.found[n-1].place, s.found[n:]
+			if (len(s.found) > 0 || !s.last) && (len(l.page.Items) == l.limit || l.records >= maxRecords) {
+				l.page.Next = at.cursor()
+				return l.page, nil
+			}
+		}
+		if s.last {
+			return l.page, nil
+		}
+		if at = s.end; l.entries >= maxEntries {
+			l.page.Next = at.cursor()
+			return l.page, nil
+		}
+	}
+}
+
+// take reads the first of these records and takes those that the query has. It returns
+// how many it came past: no further than to the last that the page has room for.
+func (l *listing) take(ctx context.Context, found []candidate) (int, error) {
+	const least = 50 // Fewer are not worth a round trip.
+	found = found[:min(len(found), perRead, max(l.limit-len(l.page.Items), least))]
+	pipe := l.store.client.Pipeline()
+	replies := make([]*redis.SliceCmd, len(found))
+	for i, c := range found {
+		replies[i] = pipe.HMGet(ctx, recordKey(compliance.Bucket(c.place.bucket), c.key), fullFields...)
+	}
+	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
+	l.records += len(found)
+	for i, c := range found {
+		fields, err := replies[i].Result()
+		if err == nil {
+			err = l.takeOne(c, fields)
+		}
+		if isWrongType(err) || errors.Is(err, errRecord) {
+			err = &compliance.CorruptError{Bucket: compliance.Bucket(c.place.bucket), What: "a record"}
+		}
+		if err != nil {
+			return 0, err
+		}
+		if len(l.page.Items) == l.limit {
+			return i + 1, nil
+		}
+	}
+	return len(found), nil
+}
+
+func (l *listing) takeOne(c candidate, fields []any) error {
+	record, err := decode(fields)
+	if err != nil || !record.Exists() {
+		return err
+	}
+	record.Values[compliance.ID] = compliance.TextValue(c.key.Device)
+	if item := (Item{Key: c.key, Record: record, Facts: record.Facts()}); l.has(c, &item) {
+		l.page.Items = append(l.page.Items, item)
+	}
+	return nil
+}
+
+// has reports whether the query has a record.
+func (l *listing) has(c candidate, item *Item) bool {
+	f := item.Facts
+	switch {
+	case c.only != nil && f.Status != *c.only, !slices.Contains(l.statuses, f.Status),
+		l.query.InGrace && !f.InGrace(l.now),
+		l.query.Stale && !f.Stale(l.now, l.query.Validity):
+		return false
+	}
+	return l.query.Since.IsZero() || !item.Record.Newest().Time.Time().Before(l.query.Since)
+}
+
+// widen finds out how many ranges to read next, when some were read and all of them
+// together gave n entries.
+func (l *listing) widen(n, enough int) {
+	if n < enough {
+		l.width = min(2*l.width, maxWidth)
+	} else {
+		l.width = firstWidth
+	}
+}
+
+// ofAttention reads the index of what needs attention: of each bucket the range of
+// each status.
+func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
+	pipe := l.store.client.Pipeline()
+	var ranges []place
+	var replies []*redis.StringSliceCmd
+	enough := min(perStep, max(2*(l.limit-len(l.page.Items)), 50))
+	next := at
+	for next.bucket < l.store.layout.Buckets && len(ranges) < l.width {
+		i := slices.IndexFunc(l.statuses, func(s compliance.Status) bool { return s >= next.status })
+		if i < 0 {
+			next = place{order: byStatus, bucket: next.bucket + 1}
+			continue
+		}
+		if status := l.statuses[i]; status != next.status {
+			next.status, next.device = status, ""
+		}
+		from := attentionRange(l.query.Policy, next.status)
+		after := "[" + from
+		if next.device != "" {
+			after = "(" + from + next.device
+		}
+		replies = append(replies, pipe.ZRangeByLex(ctx, keysOf(compliance.Bucket(next.bucket)).attention,
+			&redis.ZRangeBy{Min: after, Max: "(" + pastRange(from), Count: int64(enough)}))
+		ranges = append(ranges, next)
+		next = place{order: byStatus, bucket: next.bucket, status: next.status + 1}
+	}
+	_, _ = pipe.Exec(ctx)
+	s := stride{end: next, last: next.bucket >= l.store.layout.Buckets}
+	for i, reply := range replies {
+		members, err := reply.Result()
+		if isWrongType(err) {
+			err = &compliance.CorruptError{Bucket: compliance.Bucket(ranges[i].bucket), What: whatAttention}
+		}
+		if err != nil {
+			return stride{}, err
+		}
+		l.entries += 1 + len(members)
+		for _, member := range members {
+			key, status, ok := parseAttentionMember(member)
+			if !ok {
+				return stride{}, &compliance.CorruptError{Bucket: compliance.Bucket(ranges[i].bucket), What: whatAttention}
+			}
+			here := place{order: byStatus, bucket: ranges[i].bucket, status: status, device: key.Device}
+			s.found = append(s.found, candidate{key: key, place: here, only: &status})
+		}
+		if len(members) == enough { // The range has more, and they come before the next one.
+			s.end, s.last = s.found[len(s.found)-1].place, false
+			break
+		}
+	}
+	l.widen(len(s.found), enough)
+	return s, nil
+}
+
+// pastRange returns the least text that is greater than every member of a range.
+func pastRange(from string) string { return strings.TrimSuffix(from, "|") + "}" }
+
+// ofDevices reads the index of devices, and the roll-up of each.
+func (l *listing) ofDevices(ctx context.Context, at place) (stride, error) {
+	pipe := l.store.client.Pipeline()
+	var replies []*redis.StringSliceCmd
+	for b := at.bucket; b < min(at.bucket+l.width, l.store.layout.Buckets); b++ {
+		after := "-"
+		switch {
+		case b > at.bucket || at.device == "":
+		case at.policy == "":
+			after = "(" + at.device
+		default:
+			after = "[" + at.device
+		}
+		replies = append(replies, pipe.ZRangeByLex(ctx, keysOf(compliance.Bucket(b)).devices,
+			&redis.ZRangeBy{Min: after, Max: "+", Count: perStep}))
+	}
+	_, _ = pipe.Exec(ctx)
+	end := place{order: byDevice, bucket: at.bucket + len(replies)}
+	s := stride{end: end, last: end.bucket == l.store.layout.Buckets}
+	devices := make([][]string, 0, len(replies))
+	n := 0
+	for i, reply := range replies {
+		of, err := reply.Result()
+		if isWrongType(err) {
+			err = &compliance.CorruptError{Bucket: compliance.Bucket(at.bucket + i), What: "the index of devices"}
+		}
+		if err != nil {
+			return stride{}, err
+		}
+		l.entries += 1 + len(of)
+		n += len(of)
+		devices = append(devices, of)
+		if len(of) == perStep {
+			s.end, s.last = place{order: byDevice, bucket: at.bucket + i, device: of[perStep-1]}, false
+			break
+		}
+	}
+	l.widen(n, perStep)
+	var err error
+	s.found, err = l.rollups(ctx, at, devices)
+	return s, err
+}
+
+// rollups returns the records of devices; the first of them are those of the bucket of
+// a place, the next those of the next bucket.
+func (l *listing) rollups(ctx context.Context, at place, devices [][]string) ([]candidate, error) {
+	pipe := l.store.client.Pipeline()
+	replies := make([]*redis.SliceCmd, len(devices))
+	for i, of := range devices {
+		if len(of) > 0 {
+			replies[i] = pipe.HMGet(ctx, keysOf(compliance.Bucket(at.bucket+i)).rollup, of...)
+		}
+	}
+	_, _ = pipe.Exec(ctx)
+	var found []candidate
+	for i, of := range devices {
+		if len(of) == 0 {
+			continue
+		}
+		texts, err := replies[i].Result()
+		if isWrongType(err) {
+			err = &compliance.CorruptError{Bucket: compliance.Bucket(at.bucket + i), What: whatRollup}
+		}
+		if err != nil {
+			return nil, err
+		}
+		for n, device := range of {
+			text, _ := texts[n].(string)
+			if found, err = l.rollUp(found, at, compliance.Bucket(at.bucket+i), device, text); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return found, nil
+}
+
+// rollUp appends the records of a device that the query may have and that come after a
+// place. A device without a roll-up has none.
+func (l *listing) rollUp(found []candidate, at place, b compliance.Bucket, device, text string) ([]candidate, error) {
+	policies, err := parseRollup(text)
+	if err != nil {
+		return nil, &compliance.CorruptError{Bucket: b, What: whatRollup}
+	}
+	if worst, ok := policies.worst(); ok && l.query.Worst != nil && worst != *l.query.Worst {
+		return found, nil
+	}
+	for _, s := range policies {
+		if device == at.device && s.policy <= at.policy || l.query.Policy != "" && s.policy != l.query.Policy ||
+			!slices.Contains(l.statuses, s.status) {
+			continue
+		}
+		key := compliance.Key{Policy: s.policy, Device: device}
+		here := place{order: byDevice, bucket: int(b), device: device, policy: s.policy}
+		found = append(found, candidate{key: key, place: here})
+	}
+	return found, nil
+}
+
+// ofDevice reads the roll-up of the one device.
+func (l *listing) ofDevice(ctx context.Context, at place) (stride, error) {
+	device := l.query.Device
+	b := l.store.layout.BucketOf(device)
+	if at.bucket > int(b) || at.bucket == int(b) && (at.device > device || at.device == device && at.policy == "") {
+		return stride{last: true}, nil
+	}
+	text, err := l.store.client.HGet(ctx, keysOf(b).rollup, device).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return stride{last: true}, nil
+	case isWrongType(err):
+		return stride{}, &compliance.CorruptError{Bucket: b, What: whatRollup}
+	case err != nil:
+		return stride{}, err
+	}
+	l.entries++
+	found, err := l.rollUp(nil, at, b, device, text)
+	return stride{found: found, last: true}, err
+}
