@@ -50,7 +50,7 @@ microbench: deps
 ## heal: kill, empty and set back everything under load, at full length, in about ten minutes; flags in ARGS="-run Stream"
 heal: deps
 	$(GO) test ./internal/heal -count=1 -full -timeout 60m -v $(ARGS)
-	$(GO) test ./store -count=1 -full -run TheNumbersEqualARecount
+	$(GO) test ./store -count=1 -full -run 'TheNumbersEqualARecount|VerifyFindsNothing'
 
 ## sabotage: put deliberate bugs in, one by one, and show that the tests catch each
 sabotage: deps

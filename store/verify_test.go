@@ -444,6 +444,10 @@ func TestVerifyFindsNothingWhileReportsAreMerged(t *testing.T) {
 	s := startServer(t)
 	// Tombstones expire all the time: no report says so.
 	r := s.open(t, store.Options{Tombstones: 20 * time.Second})
+	rounds := 3
+	if *full {
+		rounds = 15
+	}
 	for _, reports := range []int{1, 50, 1000} {
 		t.Run(fmt.Sprintf("%d reports a batch", reports), func(t *testing.T) {
 			if err := s.raw.FlushAll(t.Context()).Err(); err != nil {
@@ -452,7 +456,7 @@ func TestVerifyFindsNothingWhileReportsAreMerged(t *testing.T) {
 			w := newMerger(r)
 			w.batch(t, 3000)
 			defer w.run(t, reports)()
-			for range 15 {
+			for range rounds {
 				if found, result := verify(t, r, &w.journal, false); found != nil || result.Records == 0 {
 					t.Fatalf("of %d records: %v", result.Records, found)
 				}

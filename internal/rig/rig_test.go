@@ -71,7 +71,7 @@ func TestADeploymentIsStartedKilledAndStartedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	// compliant is the third of the statuses; behind them is their sum.
-	row := regexp.MustCompile(`(?m)^ *p +0 +0 +1( +0){5} +1 *$`)
+	row := regexp.MustCompile(`(?m)^ *p +0 +0 +1( +0){5} +1 +0 +0 *$`)
 	out, limit := "", time.Now().Add(time.Minute)
 	for !row.MatchString(out) {
 		if time.Now().After(limit) {
