@@ -31,5 +31,6 @@
 //
 // # Keys
 //
-// See keys.go for the keys and schema.go for the fields of a record.
+// See keys.go for the keys, schema.go for the fields of a record, and derived.go for
+// all that follows from the records: numbers, roll-up and indexes.
 package store
