@@ -21,6 +21,9 @@ var orderSeed = flag.Uint64("order-seed", 0, "seed of the second of two orders; 
 
 // form is how much each case does.
 type form struct {
+	// cuts is how often the append-only file is cut. More than one on one file also shows
+	// what Redis makes of a transaction that a cut left without its EXEC.
+	cuts int
 	// rate is the reports a second, devices how many make them.
 	rate    int
 	devices int
@@ -37,8 +40,8 @@ type form struct {
 }
 
 var (
-	short    = form{rate: 500, devices: 1_500, harms: 1, seconds: 1.5, snapshot: 2, ordered: 5_000, atOnce: 2}
-	complete = form{rate: 2_000, devices: 5_000, harms: 3, seconds: 4, snapshot: 10, ordered: 50_000, atOnce: 1}
+	short    = form{rate: 500, devices: 1_500, harms: 1, cuts: 1, seconds: 1.5, snapshot: 2, ordered: 5_000, atOnce: 2}
+	complete = form{rate: 2_000, devices: 5_000, harms: 3, cuts: 9, seconds: 4, snapshot: 10, ordered: 50_000, atOnce: 1}
 )
 
 // programs are built once, length and turns set, before the first test.

@@ -92,7 +92,7 @@ func TestTheAppendOnlyFileIsCut(t *testing.T) {
 	inTurn(t)
 	d := deploy(t, append(appendOnly, "--aof-load-truncated", "yes")...)
 	d.report()
-	for range 3 * length.harms {
+	for range length.cuts {
 		d.run(length.seconds / 2)
 		d.cut()
 	}
