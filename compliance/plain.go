@@ -11,7 +11,7 @@ import (
 
 // plain reads the members of a payload that is as agents write it: one object of
 // properties and @odata.type, none of them twice, whose values are strings without
-// escapes, whole numbers or null. It is a third of the price of the JSON reader, which
+// escapes, whole numbers or null. It is cheaper than the JSON reader, which
 // is most of what decoding costs, and takes nothing that the JSON reader would not
 // take in the same way: where anything is out of the ordinary it says false, and the
 // payload is read from its beginning by the JSON reader. FuzzPlain holds the two
