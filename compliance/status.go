@@ -54,11 +54,11 @@ func (s Status) String() string {
 // Severity ranks the members from the best to the worst, from 0: notAssigned, unknown,
 // notApplicable, compliant, remediated, nonCompliant, conflict, error. The status of a
 // device is the worst of its records.
-func (s Status) Severity() int {
-	return [NumStatuses]int{
-		StatusNotAssigned: 0, StatusUnknown: 1, StatusNotApplicable: 2, StatusCompliant: 3,
-		StatusRemediated: 4, StatusNonCompliant: 5, StatusConflict: 6, StatusError: 7,
-	}[s]
+func (s Status) Severity() int { return severities[s] }
+
+var severities = [NumStatuses]int{
+	StatusNotAssigned: 0, StatusUnknown: 1, StatusNotApplicable: 2, StatusCompliant: 3,
+	StatusRemediated: 4, StatusNonCompliant: 5, StatusConflict: 6, StatusError: 7,
 }
 
 // NeedsAttention reports whether somebody should look after a record with this status:

@@ -79,21 +79,19 @@ type application struct {
 	byKey   map[compliance.Key]int32
 	// chain has, for each report, the next one of the same record.
 	chain []int32
-	// args holds the arguments of the commands of one attempt.
-	args []any
-	// texts holds their keys and heads.
-	texts texts
-	// changes are what becomes of all that follows from the records; found is what a
-	// recount found, which then takes its place.
+	// command holds the arguments of the commands of one attempt.
+	command
+	// changes are what becomes of all that follows from the records.
 	changes *changes
-	found   *recounted
+	// found is what a recount found, which takes the place of the changes.
+	found *recounted
 }
 
 // borrow returns an application with the memory of an earlier one.
 func (r *Redis) borrow(tx compliance.Transaction) *application {
 	a, ok := r.idle.Get().(*application)
 	if !ok {
-		a = &application{store: r, byKey: map[compliance.Key]int32{}}
+		a = &application{store: r, byKey: map[compliance.Key]int32{}, changes: newChanges()}
 	}
 	a.tx, a.keys = tx, keysOf(tx.Bucket)
 	return a
@@ -109,7 +107,7 @@ func (r *Redis) giveBack(a *application) {
 	clear(a.entries)
 	clear(a.byKey)
 	clear(a.args[:cap(a.args)])
-	a.tx, a.effects, a.changes, a.found = compliance.Transaction{}, nil, nil, nil
+	a.tx, a.effects, a.found = compliance.Transaction{}, nil, nil
 	r.idle.Put(a)
 }
 
@@ -136,12 +134,12 @@ func (a *application) prepare(ctx context.Context, tx *redis.Tx) (happened bool,
 	if a.tx.Recount {
 		return false, a.recount(ctx, tx)
 	}
-	a.changes = newChanges(&a.keys)
+	a.changes.of(&a.keys)
 	for i := range a.entries {
 		e := &a.entries[i]
-		a.changes.move(e.key, e.old.Facts(), e.new.Facts())
+		a.changes.move(e.key, e.name[len(a.keys.tag):], e.old.Facts(), e.new.Facts(), &a.texts)
 	}
-	corrupt, err := a.changes.read(ctx, tx)
+	corrupt, err := a.changes.read(ctx, tx, &a.command)
 	if corrupt != "" {
 		err = &compliance.CorruptError{Bucket: a.tx.Bucket, What: corrupt}
 	}
@@ -264,16 +262,11 @@ func (a *application) ask(ctx context.Context, pipe redis.Pipeliner, e *entry) {
 		e.fields = pipe.HMGet(ctx, e.name, fullFields...)
 		return
 	}
-	start := len(a.args)
-	a.args = append(a.args, "hget", &e.name, fieldHead)
-	e.head = redis.NewStringCmd(ctx, a.argsFrom(start)...)
+	start := a.begin("hget", &e.name)
+	a.args = append(a.args, fieldHead)
+	e.head = redis.NewStringCmd(ctx, a.from(start)...)
 	_ = pipe.Process(ctx, e.head) // Its error is its own.
 }
-
-// argsFrom returns the arguments that were appended since. They lie in one slice
-// for all commands, and are pointers where they can be: what is boxed is allocated
-// one by one, and this is where most transactions spend their time.
-func (a *application) argsFrom(start int) []any { return a.args[start:len(a.args):len(a.args)] }
 
 // judge tells an error that means a corrupt key from one that passes.
 func (a *application) judge(err error, what string) error {
@@ -383,8 +376,8 @@ func (a *application) write(ctx context.Context, tx *redis.Tx) error {
 	for i := range a.entries {
 		a.writeRecord(ctx, pipe, &a.entries[i])
 	}
-	if a.changes != nil {
-		a.changes.write(ctx, pipe)
+	if !a.tx.Recount {
+		a.changes.write(ctx, pipe, &a.command)
 	}
 	if a.tx.Accept {
 		pipe.Del(ctx, a.keys.gaps)
@@ -445,8 +438,7 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry) {
 	var buffer [256]byte
 	head, versions := appendHead(buffer[:0], &e.new)
-	start := len(a.args)
-	a.args = append(a.args, "hset", &e.name)
+	start := a.begin("hset", &e.name)
 	if string(head) != e.oldHead {
 		e.newHead = a.texts.text(head)
 		a.args = append(a.args, fieldHead, &e.newHead)
@@ -469,9 +461,7 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 			gone = append(gone, valueFields[p])
 		}
 	}
-	if args := a.argsFrom(start); len(args) > 2 {
-		_ = pipe.Process(ctx, redis.NewIntCmd(ctx, args...)) // Its error is in EXEC's.
-	}
+	a.send(ctx, pipe, start)
 	if len(gone) > 0 {
 		pipe.HDel(ctx, e.name, gone...)
 	}

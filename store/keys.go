@@ -106,6 +106,11 @@ func attentionMember(k compliance.Key, s compliance.Status) string {
 	return attentionRange(k.Policy, s) + k.Device
 }
 
+// attentionIn is attentionMember in the memory of a transaction.
+func attentionIn(memory *texts, k compliance.Key, s compliance.Status) string {
+	return memory.join(k.Policy, "|", "01234567"[s:s+1], "|", k.Device)
+}
+
 // attentionRange begins the members of a policy with a status.
 func attentionRange(policy string, s compliance.Status) string {
 	return policy + "|" + string('0'+byte(s)) + "|"
