@@ -21,7 +21,8 @@ const maxExpired = 1000
 //	WATCH  floor
 //	read   floor, of each record its head, expired tombstones
 //	read   where heads are not enough, the whole records: a report ties with one, its
-//	       grace period decides, it has too many versions, it is new, a tombstone expires
+//	       grace period decides, it changes some values and leaves others, it is new, a
+//	       tombstone expires
 //	read   what follows from the records that changed, where it changes with them
 //	EXEC   records that changed, what follows from them, gaps, floor
 //
@@ -314,15 +315,14 @@ func (a *application) loadExpired(reply *redis.StringSliceCmd) error {
 	return nil
 }
 
-// readFully reads in a further round trip the records whose values decide, those
-// with versions outside of the head, the expired tombstones, and those without a head:
-// where there are other fields, the key is corrupt.
+// readFully reads in a further round trip the records whose values decide, the expired
+// tombstones, and those without a head: where there are other fields, the key is corrupt.
 func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 	pipe := tx.Pipeline()
 	var again []*entry
 	for i := range a.entries {
 		e := &a.entries[i]
-		if e.first != none && (e.full || e.oldHead != "" && !e.elsewhere && !e.needsValues) {
+		if e.first != none && (e.full || e.oldHead != "" && !e.needsValues) {
 			continue
 		}
 		e.full = true
@@ -343,7 +343,7 @@ func (a *application) readFully(ctx context.Context, tx *redis.Tx) error {
 
 func (a *application) needsValues(e *entry) bool {
 	for i := e.first; i != none; i = a.chain[i] {
-		if e.old.NeedsValues(a.tx.Reports[i]) {
+		if report := a.tx.Reports[i]; e.old.NeedsValues(report) || needsDescription(&e.old, report) {
 			return true
 		}
 	}
@@ -436,23 +436,21 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 
 // update writes what moved in a record that lives.
 func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry) {
+	digest := e.oldDigest
+	if e.full || e.moved&describedSet != 0 {
+		digest = digestOf(&e.new)
+	}
+	repeated := !e.full && digest == e.oldDigest
 	var buffer [256]byte
-	head, versions := appendHead(buffer[:0], &e.new)
+	head := appendHead(buffer[:0], &e.new, digest)
 	start := a.begin("hset", &e.name)
 	if string(head) != e.oldHead {
 		e.newHead = a.texts.text(head)
 		a.args = append(a.args, fieldHead, &e.newHead)
 	}
 	var gone []string
-	switch {
-	case versions != "":
-		e.newVersions = versions
-		a.args = append(a.args, fieldVersions, &e.newVersions)
-	case e.elsewhere:
-		gone = append(gone, fieldVersions)
-	}
 	for _, p := range valueOrder {
-		if !e.moved.Has(p) || e.new.Values[p] == e.old.Values[p] {
+		if !e.moved.Has(p) || e.new.Values[p] == e.old.Values[p] || repeated && describedSet.Has(p) {
 			continue
 		}
 		if text := storedValue(&e.new.Values[p]); text != nil {

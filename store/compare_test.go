@@ -35,7 +35,7 @@ func TestCompareFindsWhatNoRecountCanFind(t *testing.T) {
 	live, rebuilt := startServer(t), startServer(t)
 	ctx := t.Context()
 	record := "cs:{00}:policy:" + device.Device
-	const uniform = "00000000000000010000000000000002"
+	uniform := head("2", "00000000000000010000000000000002", nil, "")
 	for _, c := range []struct {
 		name string
 		harm func() error
@@ -72,12 +72,12 @@ func TestCompareFindsWhatNoRecountCanFind(t *testing.T) {
 			0,
 		},
 		{
-			"a record that no report made", func() error { return live.raw.HSet(ctx, "cs:{00}:policy:stray", "v", uniform+"2").Err() },
+			"a record that no report made", func() error { return live.raw.HSet(ctx, "cs:{00}:policy:stray", "v", uniform).Err() },
 			[]string{"record; policy; none; {"},
 			nil, 1,
 		},
 		{
-			"other versions", func() error { return live.raw.HSet(ctx, record, "v", uniform+"2").Err() },
+			"other versions", func() error { return live.raw.HSet(ctx, record, "v", uniform).Err() },
 			[]string{"record; policy"},
 			nil, 1,
 		},

@@ -19,6 +19,7 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
 	record, sibling := "cs:{00}:policy:"+device.Device, compliance.Key{Policy: "other", Device: device.Device}
+	uniform := head("4", v0, nil, "")
 	replace := func(key string) func() error {
 		return func() error { return errors.Join(s.raw.Del(ctx, key).Err(), s.raw.RPush(ctx, key, "x").Err()) }
 	}
@@ -31,12 +32,12 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 	}{
 		{name: "a record of another type", harm: replace(record)},
 		{name: "a version that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", "x").Err() }},
-		{name: "a version that is not in hex", harm: func() error { return s.raw.HSet(ctx, record, "v", "X"+v0[1:]+"4").Err() }},
-		{name: "a status that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"8").Err() }},
-		{name: "other versions that are none", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"49.......").Err() }},
-		{name: "too few other versions", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"412......"+v1).Err() }},
-		{name: "other versions that are nowhere", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"41234567.").Err() }},
-		{name: "a store time that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", v0+"tx").Err() }},
+		{name: "a version that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", "4*"+uniform[2:]).Err() }},
+		{name: "a status that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", "8"+uniform[1:]).Err() }},
+		{name: "other versions that are none", harm: func() error { return s.raw.HSet(ctx, record, "v", uniform+"9.......").Err() }},
+		{name: "too few other versions", harm: func() error { return s.raw.HSet(ctx, record, "v", head("4", v0, nil, "12......", v1)).Err() }},
+		{name: "other versions that are nowhere", harm: func() error { return s.raw.HSet(ctx, record, "v", head("4", v0, nil, "1234567.")).Err() }},
+		{name: "a store time that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", tombstone(v0, 1)+"x").Err() }},
 		{name: "a record without its head", harm: func() error {
 			return errors.Join(s.raw.HSet(ctx, record, "n", "x").Err(), s.raw.HDel(ctx, record, "v").Err())
 		}},
@@ -55,7 +56,7 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 		{name: "an index of grace periods of another type", harm: replace("cs:{00}:|grace")},
 		{name: "counts of grace periods of another type", harm: replace("cs:{00}:|gracedays")},
 		{name: "an end of a grace period that is not that of the value", harm: func() error {
-			return s.raw.HSet(ctx, record, "v", v0+"g000000000000").Err()
+			return s.raw.HSet(ctx, record, "v", "g000000000000"+uniform[1:]).Err()
 		}},
 		{name: "an index of tombstones of another type", harm: replace("cs:{00}:|tombs")},
 		{name: "an index of tombstones that names none", harm: func() error {

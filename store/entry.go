@@ -19,8 +19,6 @@ type entry struct {
 	first, last int32
 	// full says that all fields are read, not only the head.
 	full bool
-	// elsewhere says that the versions are not in the head.
-	elsewhere bool
 	// needsValues says that the head is not enough for what the reports do.
 	needsValues bool
 	head        *redis.StringCmd
@@ -30,9 +28,9 @@ type entry struct {
 	new   compliance.Record
 	moved compliance.PropertySet
 
-	oldHead     string
-	newHead     string
-	newVersions string
+	oldHead   string
+	oldDigest digest
+	newHead   string
 }
 
 // read takes the answer to ask. The error is errRecord where it is no record's.
@@ -46,7 +44,7 @@ func (e *entry) read() error {
 			return err
 		}
 		e.oldHead = head
-		e.elsewhere, err = decodeHead(&e.old, head)
+		e.oldDigest, err = decodeHead(&e.old, head)
 		return err
 	}
 	fields, err := e.fields.Result()
@@ -54,7 +52,6 @@ func (e *entry) read() error {
 		return err
 	}
 	e.oldHead, _ = fields[0].(string)
-	e.elsewhere = fields[1] != nil
 	e.old, err = decode(fields)
 	return err
 }

@@ -90,36 +90,33 @@ func TestTheKeysAreTheDocumentedOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	uniform := map[string]string{
-		"v": v0 + "4", "n": "Device Display Name value", "u": "User Name value", "m": "Device Model value", "p": "8",
+		"v": "4CN55q749IAe6Z3wIcsAsllhh5Vp2jnWPi761SngBomw", "n": "Device Display Name value", "u": "User Name value", "m": "Device Model value", "p": "8",
 		"g": "2017-01-01T00:02:41.4369203+03:00", "r": "2017-01-01T00:00:59.8078557+03:00", "e": "User Principal Name value",
 	}
-	two := map[string]string{"v": v1 + "2" + "10111011" + v0, "u": "Zoë"}
-	for _, field := range []string{"n", "m", "p", "g", "r", "e"} {
-		two[field] = uniform[field]
+	headed := func(hash map[string]string, mark, newest, marks string, others ...string) map[string]string {
+		hash = maps.Clone(hash)
+		hash["v"] = head(mark, newest, hash, marks, others...)
+		return hash
 	}
+	two := maps.Clone(uniform)
+	two["u"] = "Zoë"
 	all := map[string]string{
 		"n": "a", "u": "b", "m": "c", "p": "-2147483648", "g": "2026-01-01T00:00Z",
 		"r": "2026-01-01T00:00:00.123456789012+14:00", "e": "d",
 	}
-	with := func(versions ...string) map[string]string {
-		hash := map[string]string{"v": versions[0], "w": versions[1]}
-		maps.Copy(hash, all)
-		return hash
-	}
+	nothing, nulls := map[string]string{}, map[string]string{"n": "\xff", "u": "\xff", "m": "", "e": "\xff"}
 	const tag = "cs:{01}:"
 	want := map[string]any{
-		tag + "uniform:" + documented: uniform,
-		tag + "partial:" + documented: map[string]string{"v": v0 + "5" + "...0.0..", "p": "0"},
-		tag + "empty:" + documented:   map[string]string{"v": v0 + "." + "........"},
-		tag + "grace:" + documented: map[string]string{
-			"v": v0 + "g" + "019cbb4b4c01" + "....00..", "g": "2026-03-05T01:00:00.0001+01:00",
-		},
-		tag + "nulls:" + documented:     map[string]string{"v": v0 + "." + "000....0", "n": "\xff", "u": "\xff", "m": "", "e": "\xff"},
-		tag + "tombstone:" + documented: map[string]string{"v": v1 + "t" + "1800000007000"},
-		tag + "revived:" + documented:   map[string]string{"v": v2 + "6" + "11111011" + v1},
-		tag + "two:" + documented:       two,
-		tag + "seven:" + documented:     with(v7+"7"+"12345670", v0+v1+v2+v3+v4+v5+v6),
-		tag + "eight:" + documented:     with(v8+"7"+"12345678", v0+v1+v2+v3+v4+v5+v6+v7),
+		tag + "uniform:" + documented:   uniform,
+		tag + "partial:" + documented:   headed(map[string]string{"p": "0"}, "5", v0, "...0.0.."),
+		tag + "empty:" + documented:     headed(nothing, ".", v0, "........"),
+		tag + "grace:" + documented:     headed(map[string]string{"g": "2026-03-05T01:00:00.0001+01:00"}, "g019cbb4b4c01", v0, "....00.."),
+		tag + "nulls:" + documented:     headed(nulls, ".", v0, "000....0"),
+		tag + "tombstone:" + documented: map[string]string{"v": tombstone(v1, 1800000007000)},
+		tag + "revived:" + documented:   headed(nothing, "6", v2, "11111011", v1),
+		tag + "two:" + documented:       headed(two, "2", v1, "10111011", v0),
+		tag + "seven:" + documented:     headed(all, "7", v7, "12345670", v0, v1, v2, v3, v4, v5, v6),
+		tag + "eight:" + documented:     headed(all, "7", v8, "12345678", v0, v1, v2, v3, v4, v5, v6, v7),
 		tag + "|counts": map[string]string{
 			"uniform|nonCompliant": "1", "partial|error": "1", "empty|unknown": "1", "nulls|unknown": "1",
 			"revived|conflict": "1", "two|compliant": "1", "seven|notAssigned": "1", "eight|notAssigned": "1",
@@ -144,7 +141,7 @@ func TestTheKeysAreTheDocumentedOnes(t *testing.T) {
 		tag + "|floor": "COMPLIANCE_STATUS 1800000000000000000 29 1800000029000000000 1 4 write-1",
 		tag + "|gaps":  map[string]string{"2-9": "2027-01-15T08:00:00.000000001Z"},
 		tag + "|tombs": map[string]float64{"tombstone:" + documented: 1800000007000},
-		"cs:|meta":     map[string]string{"layout": "2", "partitions": "1", "buckets": "4"},
+		"cs:|meta":     map[string]string{"layout": "3", "partitions": "1", "buckets": "4"},
 	}
 	if diff := cmp.Diff(want, s.dump(t)); diff != "" {
 		t.Errorf("keys (-want +redis):\n%s", diff)
@@ -154,8 +151,8 @@ func TestTheKeysAreTheDocumentedOnes(t *testing.T) {
 			if have := s.raw.ObjectEncoding(t.Context(), name).Val(); have != "listpack" {
 				t.Errorf("%s is a %s", name, have)
 			}
-			if w := hash["w"]; strings.HasPrefix(name, tag+"eight") && len(w) != 256 {
-				t.Errorf("eight other versions take %d bytes, not 256", len(w))
+			if v := hash["v"]; strings.HasPrefix(name, tag+"eight") && len(v) != 44+8+171 {
+				t.Errorf("a head with eight other versions takes %d bytes", len(v))
 			}
 		}
 	}

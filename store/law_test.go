@@ -168,11 +168,11 @@ func oracle(all []message) map[string]any {
 		}
 		version := func(v value) string { return fmt.Sprintf("%016x%016x", ticks(v.at), v.id) }
 		newest := version(greatest["id"])
-		hash := map[string]string{"v": newest}
+		hash := map[string]string{}
 		name := "cs:{00}:" + key.Policy + ":" + key.Device
 		dump[name] = hash
 		if greatest["id"].rank == "3" {
-			hash["v"] += "t" + strconv.FormatInt(stored[key], 10)
+			hash["v"] = tombstone(newest, stored[key])
 			tombs[key.Policy+":"+key.Device] = float64(stored[key])
 			continue
 		}
@@ -207,15 +207,10 @@ func oracle(all []message) map[string]any {
 			sets["grace"][key.Policy+":"+key.Device] = float64(graceMillis[grace])
 			numbers["gracedays"][key.Policy+"|"+graceDays[grace]]++
 		}
-		hash["v"] += status
-		switch others := strings.Join(distinct, ""); {
-		case marks == "00000000":
-		case len(distinct) > 6:
-			hash["v"] += marks
-			hash["w"] = others
-		default:
-			hash["v"] += marks + others
+		if marks == "00000000" {
+			marks = ""
 		}
+		hash["v"] = head(status, newest, hash, marks, distinct...)
 		numbers["counts"][key.Policy+"|"+statusNames[number]]++
 		day := "2027-01-15"
 		if greatest["id"].at < -oneDay/3 { // It began at eight o'clock.

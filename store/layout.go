@@ -14,7 +14,7 @@ import (
 )
 
 // LayoutVersion is the version of the keys and fields that this package writes.
-const LayoutVersion = 2
+const LayoutVersion = 3
 
 // LayoutError says that Redis holds a state in another layout.
 type LayoutError struct {

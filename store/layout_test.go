@@ -36,7 +36,7 @@ func TestTheLayoutIsWrittenOnceAndRefusedWhenItIsAnother(t *testing.T) {
 	if _, err := r.Floors(t.Context(), []compliance.Bucket{0}); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"layout": "2", "partitions": "1", "buckets": "4"}
+	want := map[string]string{"layout": "3", "partitions": "1", "buckets": "4"}
 	if diff := cmp.Diff(want, s.raw.HGetAll(t.Context(), "cs:|meta").Val()); diff != "" {
 		t.Error(diff)
 	}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,33 +13,33 @@ import (
 	"github.com/complianced/complianced/compliance"
 )
 
-// The fields of a record's hash. A property that was never set, or that a
-// deletion cleared, has no field; which of the two is in the head. The id has
-// none either: it is the device in the key.
-const (
-	// fieldHead is what a transaction reads of a record, so that it reads one
-	// field unless a report ties with the record:
-	//
-	//	the newest version, which is that of id: event time in ticks and event id,
-	//	                    16 lower-case hex digits each
-	//	the status          its number; . where it reads as never set; g where it
-	//	                    is nonCompliant with a grace period, of which the end
-	//	                    follows in 12 lower-case hex digits of Unix
-	//	                    milliseconds; or t of a tombstone
-	//
-	// Of a tombstone, the greatest store time in Unix milliseconds follows, and
-	// there is no other field. Of a record whose nine properties all have the
-	// newest version nothing follows. Of any other there follow eight marks, one
-	// for each property after id in their documented order, and the distinct
-	// other versions in the order of their first use. A mark is 0 for the newest
-	// version, 1 to 8 for one of those that follow, . for a property that was
-	// never set.
-	fieldHead = "v"
-	// fieldVersions holds the other versions in the place of the head where they
-	// are more than maxInline, so that no value exceeds 256 bytes and the hash
-	// stays a listpack.
-	fieldVersions = "w"
-)
+// fieldHead is the field of a record's hash that a transaction reads, so that it
+// reads one field unless a report ties with the record:
+//
+//	the status          its number; . where it reads as never set; g where it is
+//	                    nonCompliant with a grace period, of which the end follows
+//	                    in 12 lower-case hex digits of Unix milliseconds; or t of a
+//	                    tombstone
+//	the newest version  which is that of id: event time in ticks and event id, 8
+//	                    bytes each, and with them
+//	the digest          16 bytes, by which a report that repeats the values is
+//	                    known; see digest
+//
+// Numbers are big-endian; bytes are in the URL alphabet of base64 without padding, 43
+// characters for these 32. A tombstone has no digest, so 22 characters; the greatest
+// store time in Unix milliseconds follows, and there is no other field. Of a record
+// whose nine properties all have the newest version nothing follows. Of any other
+// there follow eight marks, one for each property after id in their documented order,
+// and the distinct other versions in the order of their first use, 16 bytes each. A
+// mark is 0 for the newest version, 1 to 8 for one of those that follow, . for a
+// property that was never set.
+//
+// A head has at most 235 bytes, so that no value exceeds 256 and the hash stays a
+// listpack.
+//
+// A property that was never set, or that a deletion cleared, has no field; which of
+// the two is in the head. The id has none either: it is the device in the key.
+const fieldHead = "v"
 
 // valueFields are the fields of the values, by property.
 var valueFields = [compliance.NumProperties]string{
@@ -61,7 +63,7 @@ var valueOrder = [...]compliance.Property{
 
 // fullFields are all fields, in the order in which decode wants them.
 var fullFields = func() []string {
-	fields := []string{fieldHead, fieldVersions}
+	fields := []string{fieldHead}
 	for _, p := range valueOrder {
 		fields = append(fields, valueFields[p])
 	}
@@ -72,43 +74,53 @@ var fullFields = func() []string {
 var nullText = "\xff"
 
 const (
-	versionLength = 32
-	statusAt      = versionLength
-	marksAt       = statusAt + 1
+	versionBytes  = 16
 	numOthers     = compliance.NumProperties - 1
-	maxInline     = 6
 	unsetMark     = '.'
 	graceMark     = 'g'
 	graceLength   = 12
 	tombstoneMark = 't'
 )
 
+// Lengths in the text of a head.
+const (
+	versionLength = (versionBytes*8 + 5) / 6
+	newestLength  = ((versionBytes+digestBytes)*8 + 5) / 6
+	othersLength  = (numOthers*versionBytes*8 + 5) / 6
+)
+
+// text64 is the text of bytes in a head. Each text stands for other bytes.
+var text64 = base64.RawURLEncoding.Strict()
+
 var errRecord = errors.New("not the hash of a record")
 
-func appendVersion(b []byte, v compliance.Version) []byte {
-	return appendHex(appendHex(b, uint64(v.Time)), v.ID)
+func putVersion(b []byte, v compliance.Version) {
+	binary.BigEndian.PutUint64(b, uint64(v.Time))
+	binary.BigEndian.PutUint64(b[8:], v.ID)
 }
 
-func appendHex(b []byte, v uint64) []byte { return appendDigits(b, v, 16) }
+func versionOf(b []byte) compliance.Version {
+	return compliance.Version{Time: compliance.Ticks(binary.BigEndian.Uint64(b)), ID: binary.BigEndian.Uint64(b[8:])}
+}
 
-func appendDigits(b []byte, v uint64, n int) []byte {
+// decodeText fills b from the text of exactly as many bytes.
+func decodeText(b []byte, text string) error {
+	var buffer [othersLength]byte
+	if n := copy(buffer[:], text); n != len(text) || text64.DecodedLen(n) != len(b) {
+		return errRecord
+	}
+	if n, err := text64.Decode(b, buffer[:len(text)]); err != nil || n != len(b) {
+		return errRecord
+	}
+	return nil
+}
+
+func appendHex(b []byte, v uint64, n int) []byte {
 	const digits = "0123456789abcdef"
 	for shift := 4 * (n - 1); shift >= 0; shift -= 4 {
 		b = append(b, digits[v>>shift&15])
 	}
 	return b
-}
-
-func parseVersion(text string) (compliance.Version, error) {
-	if len(text) != versionLength {
-		return compliance.Version{}, errRecord
-	}
-	at, errTime := parseHex(text[:16])
-	id, errID := parseHex(text[16:])
-	if errTime != nil || errID != nil {
-		return compliance.Version{}, errRecord
-	}
-	return compliance.Version{Time: compliance.Ticks(at), ID: id}, nil
 }
 
 func parseHex(text string) (uint64, error) {
@@ -127,14 +139,16 @@ func parseHex(text string) (uint64, error) {
 	return v, nil
 }
 
-// appendHead appends the head of a record or tombstone, and returns the field of
-// the versions too; that is empty where the record has none.
-func appendHead(b []byte, r *compliance.Record) (head []byte, versions string) {
-	b = appendVersion(b, r.Newest())
+// appendHead appends the head of a record or tombstone.
+func appendHead(b []byte, r *compliance.Record, d digest) []byte {
+	var newest [versionBytes + digestBytes]byte
+	putVersion(newest[:], r.Newest())
 	if r.Tombstone() {
-		return strconv.AppendInt(append(b, tombstoneMark), r.StoredMillis, 10), ""
+		b = text64.AppendEncode(append(b, tombstoneMark), newest[:versionBytes])
+		return strconv.AppendInt(b, r.StoredMillis, 10)
 	}
-	b = appendStatus(b, r)
+	copy(newest[versionBytes:], d[:])
+	b = text64.AppendEncode(appendStatus(b, r), newest[:])
 	var marks [numOthers]byte
 	var distinct [numOthers]compliance.Version
 	n, uniform := 0, true
@@ -157,25 +171,18 @@ func appendHead(b []byte, r *compliance.Record) (head []byte, versions string) {
 		}
 	}
 	if uniform {
-		return b, ""
+		return b
 	}
-	b = append(b, marks[:]...)
-	if n <= maxInline {
-		return appendVersions(b, distinct[:n]), ""
+	var others [numOthers * versionBytes]byte
+	for k, v := range distinct[:n] {
+		putVersion(others[k*versionBytes:], v)
 	}
-	return b, string(appendVersions(make([]byte, 0, n*versionLength), distinct[:n]))
-}
-
-func appendVersions(b []byte, versions []compliance.Version) []byte {
-	for _, v := range versions {
-		b = appendVersion(b, v)
-	}
-	return b
+	return text64.AppendEncode(append(b, marks[:]...), others[:n*versionBytes])
 }
 
 func appendStatus(b []byte, r *compliance.Record) []byte {
 	if ends := r.Facts().GraceEnds; ends != 0 {
-		return appendDigits(append(b, graceMark), uint64(ends), graceLength)
+		return appendHex(append(b, graceMark), uint64(ends), graceLength)
 	}
 	if status := r.Values[compliance.StatusProperty]; status.Kind == compliance.Text {
 		return append(b, status.Text[0])
@@ -184,40 +191,50 @@ func appendStatus(b []byte, r *compliance.Record) []byte {
 }
 
 // decodeHead reads a head. The record's values other than the status are Unread,
-// or Unset. Where it reports true, the versions are not those of the record: they
-// are in fieldVersions.
-func decodeHead(r *compliance.Record, head string) (elsewhere bool, err error) {
-	if len(head) < marksAt {
-		return false, errRecord
+// or Unset.
+func decodeHead(r *compliance.Record, head string) (d digest, err error) {
+	if head == "" {
+		return d, errRecord
 	}
-	newest, err := parseVersion(head[:versionLength])
-	if err != nil {
-		return false, err
-	}
-	mark, rest := head[statusAt], head[marksAt:]
-	kind := compliance.Unread
-	if mark == tombstoneMark {
-		kind = compliance.Cleared
+	if head[0] == tombstoneMark {
+		return d, decodeTombstone(r, head[1:])
 	}
 	for p := range r.Values {
-		r.Versions[p], r.Values[p].Kind = newest, kind
+		r.Values[p].Kind = compliance.Unread
 	}
-	if mark == tombstoneMark {
-		if r.StoredMillis, err = strconv.ParseInt(rest, 10, 64); err != nil {
-			return false, errRecord
-		}
-		return false, nil
+	rest, err := decodeStatus(r, head[0], head[1:])
+	if err != nil || len(rest) < newestLength {
+		return d, errRecord
 	}
-	if rest, err = decodeStatus(r, mark, rest); err != nil {
-		return false, err
+	var newest [versionBytes + digestBytes]byte
+	if err := decodeText(newest[:], rest[:newestLength]); err != nil {
+		return d, err
 	}
-	switch {
+	for p := range r.Versions {
+		r.Versions[p] = versionOf(newest[:])
+	}
+	copy(d[:], newest[versionBytes:])
+	switch rest = rest[newestLength:]; {
 	case rest == "":
-		return false, nil
-	case len(rest) < numOthers || len(rest) > numOthers+maxInline*versionLength:
-		return false, errRecord
+		return d, nil
+	case len(rest) < numOthers:
+		return d, errRecord
 	}
-	return decodeMarks(r, rest[:numOthers], rest[numOthers:])
+	return d, decodeMarks(r, rest[:numOthers], rest[numOthers:])
+}
+
+func decodeTombstone(r *compliance.Record, rest string) (err error) {
+	var version [versionBytes]byte
+	if len(rest) < versionLength || decodeText(version[:], rest[:versionLength]) != nil {
+		return errRecord
+	}
+	for p := range r.Values {
+		r.Versions[p], r.Values[p].Kind = versionOf(version[:]), compliance.Cleared
+	}
+	if r.StoredMillis, err = strconv.ParseInt(rest[versionLength:], 10, 64); err != nil {
+		return errRecord
+	}
+	return nil
 }
 
 // decodeStatus reads the status from its mark and, of a grace period, from what
@@ -253,18 +270,12 @@ func decodeStatus(r *compliance.Record, mark byte, rest string) (string, error) 
 // nonCompliant is the stored form of the status that has grace periods.
 var nonCompliant = strconv.Itoa(int(compliance.StatusNonCompliant))
 
-// decodeMarks gives each property after id its version. It reports true where the
-// versions are not there.
-func decodeMarks(r *compliance.Record, marks, others string) (elsewhere bool, err error) {
-	n := len(others) / versionLength
-	if len(others)%versionLength != 0 {
-		return false, errRecord
-	}
-	var versions [numOthers]compliance.Version
-	for k := range n {
-		if versions[k], err = parseVersion(others[k*versionLength : (k+1)*versionLength]); err != nil {
-			return false, err
-		}
+// decodeMarks gives each property after id its version.
+func decodeMarks(r *compliance.Record, marks, others string) error {
+	var versions [numOthers * versionBytes]byte
+	n := text64.DecodedLen(len(others))
+	if n > len(versions) || n%versionBytes != 0 || decodeText(versions[:n], others) != nil {
+		return errRecord
 	}
 	for i := range numOthers {
 		p := i + 1
@@ -272,15 +283,13 @@ func decodeMarks(r *compliance.Record, marks, others string) (elsewhere bool, er
 		case marks[i] == unsetMark:
 			r.Versions[p], r.Values[p] = compliance.Version{}, compliance.Value{}
 		case k == 0:
-		case 0 < k && k <= n:
-			r.Versions[p] = versions[k-1]
-		case 0 < k && k <= numOthers && n == 0:
-			elsewhere = true
+		case 0 < k && k <= n/versionBytes:
+			r.Versions[p] = versionOf(versions[(k-1)*versionBytes:])
 		default:
-			return false, errRecord
+			return errRecord
 		}
 	}
-	return elsewhere, nil
+	return nil
 }
 
 // encode returns the hash of a record or tombstone as fields and values in turn;
@@ -289,11 +298,7 @@ func encode(r *compliance.Record) []string {
 	if r.Empty() {
 		return nil
 	}
-	head, versions := appendHead(nil, r)
-	hash := []string{fieldHead, string(head)}
-	if versions != "" {
-		hash = append(hash, fieldVersions, versions)
-	}
+	hash := []string{fieldHead, string(appendHead(nil, r, digestOf(r)))}
 	for _, p := range valueOrder {
 		if text := storedValue(&r.Values[p]); text != nil {
 			hash = append(hash, valueFields[p], *text)
@@ -327,22 +332,12 @@ func decode(reply []any) (compliance.Record, error) {
 		}
 		return r, nil
 	}
-	elsewhere, err := decodeHead(&r, head)
-	if err != nil {
+	if _, err := decodeHead(&r, head); err != nil {
 		return r, err
-	}
-	versions, has := reply[1].(string)
-	if elsewhere != has || has && len(versions) <= maxInline*versionLength || len(versions) > numOthers*versionLength {
-		return r, errRecord
-	}
-	if elsewhere {
-		if _, err := decodeMarks(&r, head[len(head)-numOthers:], versions); err != nil {
-			return r, err
-		}
 	}
 	for i, p := range valueOrder {
 		if r.Values[p].Kind == compliance.Unread {
-			r.Values[p] = parseValue(reply[2+i])
+			r.Values[p] = parseValue(reply[1+i])
 		}
 	}
 	known := r.UnreadGrace

@@ -225,7 +225,7 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			true,
 		},
 		{"a record in no index", func() error {
-			hash := map[string]string{"v": "00000000000000010000000000000002" + "2"}
+			hash := map[string]string{"v": head("2", "00000000000000010000000000000002", nil, "")}
 			return s.raw.HSet(ctx, "cs:{00}:policy:stray", hash).Err()
 		}, differences{
 			{Kind: store.KindCount, Policy: "policy", Status: "compliant", Want: "2", Have: "1"},

@@ -217,7 +217,7 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 		{"a floor without a write id", func(p redis.Pipeliner) { p.Set(t.Context(), floor, floorWith(6, ""), 0) }, floor + " is"},
 		{"a floor with a mark", func(p redis.Pipeliner) { p.Append(t.Context(), floor, " repair") }, floor + " is"},
 		{"a layout that is another", func(p redis.Pipeliner) { p.HSet(t.Context(), "cs:|meta", "buckets", 8) }, `cs:|meta field "buckets" is "8"`},
-		{"the layout of before", func(p redis.Pipeliner) { p.HSet(t.Context(), "cs:|meta", "layout", 1) }, `cs:|meta field "layout" is "1", want "2"`},
+		{"the layout of before", func(p redis.Pipeliner) { p.HSet(t.Context(), "cs:|meta", "layout", 1) }, `cs:|meta field "layout" is "1", want "3"`},
 		{"no layout", func(p redis.Pipeliner) { p.Del(t.Context(), "cs:|meta") }, "cs:|meta is missing"},
 	}
 	for _, fault := range slices.Concat(faults, derivedFaults(t, right), rollupFaults(t, right)) {

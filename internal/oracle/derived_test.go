@@ -1,6 +1,8 @@
 package oracle_test
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -145,15 +147,17 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	}
 	state := oracle.Fold(h, oracle.Config{Buckets: 1, InSequence: true})
 	newest := at + fmt.Sprintf("%016x", xxh3.HashString("x"))
+	// The digests were made by another program.
+	head := func(mark, digest, marks string) string { return mark + base64OfHex(t, newest+digest) + marks }
 	want := oracle.Snapshot{
-		"cs:|meta":          hash("layout", "2", "partitions", "1", "buckets", "1"),
+		"cs:|meta":          hash("layout", "3", "partitions", "1", "buckets", "1"),
 		tag + "|floor":      {Type: "string", Text: fmt.Sprintf("COMPLIANCE_STATUS %d 6 %d 1 1 w", began.UnixNano(), began.UnixNano())},
-		tag + policy + ":d": hash("v", newest+"g019b81276001"+"....00..", "g", "2026-01-03T14:00:00.0000001+14:00"),
-		tag + "q:d":         hash("v", newest+"3"+".....0.."),
-		tag + "q:e":         hash("v", newest+"4"+"....00..", "g", "2026-01-01T23:50:00Z"),
-		tag + "r:e":         hash("v", newest+"4"+"....00..", "g", "9999-12-31T23:59:59.9999999Z"),
-		tag + "q:f":         hash("v", newest+"."+"........"),
-		tag + "q:g":         hash("v", newest+"t1800000000123"),
+		tag + policy + ":d": hash("v", head("g019b81276001", "0e0d6118ea8e1f582a092cd28482da74", "....00.."), "g", "2026-01-03T14:00:00.0000001+14:00"),
+		tag + "q:d":         hash("v", head("3", "b0f66adc83641586656866813fd9dd0b", ".....0..")),
+		tag + "q:e":         hash("v", head("4", "aa80cd49b6714e34ba2df05668113241", "....00.."), "g", "2026-01-01T23:50:00Z"),
+		tag + "r:e":         hash("v", head("4", "e0b774825e05cd74cc0dbac0503e36da", "....00.."), "g", "9999-12-31T23:59:59.9999999Z"),
+		tag + "q:f":         hash("v", head(".", "b0f66adc83641586656866813fd9dd0b", "........")),
+		tag + "q:g":         hash("v", "t"+base64OfHex(t, newest)+"1800000000123"),
 		tag + "|counts":     hash(policy+"|nonCompliant", "1", "q|remediated", "1", "q|nonCompliant", "1", "r|nonCompliant", "1", "q|unknown", "1"),
 		tag + "|worst":      hash("nonCompliant", "2", "unknown", "1"),
 		tag + "|days":       hash(policy+"|2026-01-02", "1", "q|2026-01-02", "3", "r|2026-01-02", "1"),
@@ -167,6 +171,15 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	for _, what := range oracle.Compare(state, want) {
 		t.Error(what)
 	}
+}
+
+func base64OfHex(t *testing.T, text string) string {
+	t.Helper()
+	b, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func hash(pairs ...string) oracle.Entry {

@@ -9,7 +9,7 @@ import (
 )
 
 // layoutVersion is the version of the keys and fields that this package knows.
-const layoutVersion = "2"
+const layoutVersion = "3"
 
 // keys returns every key that Redis must have. What the rules leave open it takes
 // from what Redis has, as long as that is well formed.
