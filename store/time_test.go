@@ -57,11 +57,13 @@ func TestGracePeriodsEndByThemselvesEachInItsMillisecond(t *testing.T) {
 
 func TestTheNumbersEqualARecountAfterManyReports(t *testing.T) {
 	s := startServer(t)
-	r, m := s.open(t, store.Options{Tombstones: keepTombstones}), store.NewMemory(keepTombstones)
 	n := 20_000
 	if *full {
 		n = 500_000
 	}
+	// Ten reports a record, and tombstones that expire and some that do not.
+	devices, keep := n/50, time.Duration(n/50)*time.Second
+	r, m := s.open(t, store.Options{Tombstones: keep}), store.NewMemory(keep)
 	random := rand.New(rand.NewPCG(2, 2))
 	statuses := compliance.Statuses()
 	at, perBatch := compliance.Floor{}, 500
@@ -78,7 +80,7 @@ func TestTheNumbersEqualARecountAfterManyReports(t *testing.T) {
 			case 4:
 				body = `{}`
 			}
-			key := compliance.Key{Policy: fmt.Sprint("p", random.IntN(5)), Device: fmt.Sprint("d", random.IntN(1000))}
+			key := compliance.Key{Policy: fmt.Sprint("p", random.IntN(5)), Device: fmt.Sprint("d", random.IntN(devices))}
 			reports = append(reports, report(t, uint64(i+1), key, body, "ce-time", when.Format(time.RFC3339Nano), "ce-id", fmt.Sprint(i)))
 		}
 		to := floor(uint64(first+perBatch), fmt.Sprint("w", first))
@@ -102,6 +104,8 @@ func TestTheNumbersEqualARecountAfterManyReports(t *testing.T) {
 		t.Errorf("after %d reports (-recount +redis):\n%s", n, diff)
 	}
 	wantDays(t, r, have, at.Stored)
+	tombstones, _ := have["cs:{00}:|tombs"].(map[string]float64)
+	t.Logf("%d reports left %d keys and %d tombstones", n, len(have), len(tombstones))
 }
 
 // wantDays holds the histogram of days, and how many records are stale as the clock goes
