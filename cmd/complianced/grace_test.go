@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // inGrace returns the series of compliance_policy_devices_in_grace, by policy.
@@ -55,51 +56,60 @@ func recountInGrace(t *testing.T, records map[string]string, at time.Time) map[s
 	return counts
 }
 
+// quiet is the end of each second in which no grace period ends, so that what a scrape
+// then shows does not depend on when exactly it reads.
+const quiet = 100 * time.Millisecond
+
+// graces publishes 1,000 records whose grace periods end over so many seconds, and some
+// that are in none then. It returns how many records there are.
+func graces(t *testing.T, js jetstream.JetStream, from time.Time, seconds int) (n int) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(4, 4))
+	publish := func(status string, ends time.Time) {
+		subject := fmt.Sprintf("compliance.status.p%d.d%d", n%5, n/5)
+		body := fmt.Sprintf(`{"status":%q,"complianceGracePeriodExpirationDateTime":%q}`, status, ends.UTC().Format("2006-01-02T15:04:05.0000000Z07:00"))
+		if _, err := js.PublishAsync(subject, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	for i := range 1000 {
+		publish("nonCompliant", from.Add(time.Duration(i/5%seconds)*time.Second+time.Duration(random.Int64N(int64(time.Second-quiet)))))
+	}
+	sentinel := time.Date(9999, 12, 31, 23, 59, 59, 999_999_900, time.UTC)
+	for range 20 {
+		publish("compliant", from.Add(time.Hour))
+		publish("error", from.Add(time.Hour))
+		publish("nonCompliant", sentinel)
+		publish("nonCompliant", time.Time{})
+		publish("nonCompliant", from.Add(-time.Minute))
+		publish("nonCompliant", from.Add(-time.Hour))
+	}
+	<-js.PublishAsyncComplete()
+	return n
+}
+
 // A scrape reads the state anew, at an instant between its request and its answer:
 // only scrapes at the same time share a read, and here there is one at a time.
 func TestTheGaugeOfGracePeriodsFallsByItself(t *testing.T) {
-	const n, policies, quiet = 1000, 5, 100 * time.Millisecond
 	seconds := 5
 	if *full {
 		seconds = 60
 	}
 	s := serve(t)
 	_, js := s.client()
-	random := rand.New(rand.NewPCG(4, 4))
-	publish := func(i int, status string, ends time.Time) {
-		subject := fmt.Sprintf("compliance.status.p%d.d%d", i%policies, i/policies)
-		body := fmt.Sprintf(`{"status":%q,"complianceGracePeriodExpirationDateTime":%q}`, status, ends.UTC().Format("2006-01-02T15:04:05.0000000Z07:00"))
-		if _, err := js.PublishAsync(subject, []byte(body)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// In the last moment of each second none ends, so that what a scrape then shows
-	// does not depend on when exactly it reads.
 	from := time.Now().Add(2 * time.Second)
-	for i := range n {
-		publish(i, "nonCompliant", from.Add(time.Duration(i/policies%seconds)*time.Second+time.Duration(random.Int64N(int64(time.Second-quiet)))))
-	}
-	sentinel := time.Date(9999, 12, 31, 23, 59, 59, 999_999_900, time.UTC)
-	others := []struct {
-		status string
-		ends   time.Time
-	}{
-		{"compliant", from.Add(time.Hour)}, {"error", from.Add(time.Hour)}, {"nonCompliant", sentinel}, {"nonCompliant", time.Time{}},
-		{"nonCompliant", from.Add(-time.Minute)}, {"nonCompliant", from.Add(-time.Hour)},
-	}
-	for i := range 20 * len(others) {
-		publish(n+i, others[i%len(others)].status, others[i%len(others)].ends)
-	}
-	<-js.PublishAsyncComplete()
+	n := graces(t, js, from, seconds)
 	s.settled()
 	first := s.state()
-	if len(first) != n+20*len(others) {
-		t.Fatalf("there are %d records", len(first))
+	if len(first) != n {
+		t.Fatalf("there are %d records, not %d", len(first), n)
 	}
 	exact := 0
 	var shown []int // In all, at each scrape.
 	for second := range seconds + 1 {
-		<-time.After(time.Until(from.Add(time.Duration(second)*time.Second - quiet/2)))
+		due := from.Add(time.Duration(second)*time.Second - quiet/2)
+		eventually(t, "the end of a second", func() bool { return !time.Now().Before(due) })
 		asked := time.Now()
 		have := s.inGrace()
 		answered := time.Now()
