@@ -31,6 +31,7 @@
 //
 // # Keys
 //
-// See keys.go for the keys, schema.go for the fields of a record, and derived.go for
-// all that follows from the records: numbers, roll-up and indexes.
+// See keys.go for the keys, schema.go for the fields of a record, digest.go for the
+// digest among them, and derived.go for all that follows from the records: numbers,
+// roll-up and indexes.
 package store

@@ -55,27 +55,80 @@ func ParseRollup(text string) (map[string]compliance.Status, error) {
 	return policies, err
 }
 
-// Numbers returns the hashes of numbers that follow from the records of a bucket, by
-// the names of their keys after the tag, as Redis has them.
-func (m *Memory) Numbers(b compliance.Bucket) map[string]map[string]string {
+// Derived returns all that follows from the records of a bucket, as Redis has it.
+func (m *Memory) Derived(b compliance.Bucket) map[string]any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d := m.bucket(b).derive()
-	numbers := map[string]map[string]string{}
-	for name, of := range map[string]struct {
-		counters map[counter]int64
-		field    func(counter) string
-	}{
-		countsName: {d.counts, statusCounterField}, worstName: {d.worst, worstField},
-		daysName: {d.days, dayCounterField}, graceDaysName: {d.graceDays, dayCounterField},
-	} {
-		numbers[name] = map[string]string{}
-		for c, n := range of.counters {
-			numbers[name][of.field(c)] = strconv.FormatInt(n, 10)
+	return m.bucket(b).derive().keys(b)
+}
+
+// keys returns hashes as maps of texts and sorted sets as maps of scores, by key.
+func (d *derived) keys(b compliance.Bucket) map[string]any {
+	hashes := map[string]map[string]string{
+		countsName: inText(d.counts, statusCounterField), worstName: inText(d.worst, worstField),
+		daysName: inText(d.days, dayCounterField), graceDaysName: inText(d.graceDays, dayCounterField), rollupName: {},
+	}
+	sets := map[string]map[string]float64{devicesName: {}, attentionName: {}, graceName: scored(d.grace), tombsName: scored(d.tombstones)}
+	for device, policies := range d.rollups {
+		hashes[rollupName][device] = policies.encode()
+		sets[devicesName][device] = 0
+	}
+	for member := range d.attention {
+		sets[attentionName][member] = 0
+	}
+	keys := map[string]any{}
+	for name, fields := range hashes {
+		if len(fields) > 0 {
+			keys[tag(b)+name] = fields
 		}
 	}
-	return numbers
+	for name, scores := range sets {
+		if len(scores) > 0 {
+			keys[tag(b)+name] = scores
+		}
+	}
+	return keys
 }
+
+func inText(of map[counter]int64, field func(counter) string) map[string]string {
+	fields := map[string]string{}
+	for c, n := range of {
+		fields[field(c)] = strconv.FormatInt(n, 10)
+	}
+	return fields
+}
+
+func scored(of map[string]int64) map[string]float64 {
+	scores := map[string]float64{}
+	for member, score := range of {
+		scores[member] = float64(score)
+	}
+	return scores
+}
+
+// Moved is what follows from records, moved with each report as a check moves it.
+type Moved struct {
+	derived *derived
+	records map[compliance.Key]*compliance.Record
+}
+
+// NewMoved returns what follows from no record.
+func NewMoved() *Moved { return &Moved{newDerived(), map[compliance.Key]*compliance.Record{}} }
+
+// Merge merges a report.
+func (m *Moved) Merge(report *compliance.Report) {
+	record := m.records[report.Key]
+	if record == nil {
+		record = &compliance.Record{}
+		m.records[report.Key] = record
+	}
+	before := knownOf(record)
+	record.Merge(report)
+	m.derived.move(report.Key, before, knownOf(record))
+}
+
+// Derived returns all that follows from the records, as Redis has it.
+func (m *Moved) Derived(b compliance.Bucket) map[string]any { return m.derived.keys(b) }
 
 // Place is a place in the order of a list.
 type Place = place

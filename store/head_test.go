@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
+	"testing"
 )
 
 // head is the head of a record as it must be, from its mark, the newest version in hex,
@@ -41,4 +42,18 @@ func unhex(text string) []byte {
 		panic(err)
 	}
 	return b
+}
+
+// ticksOfHead returns the time of the newest event of a record's head, in ticks.
+func ticksOfHead(tb testing.TB, head string) int64 {
+	tb.Helper()
+	from := 1
+	if head[0] == 'g' {
+		from += 12
+	}
+	b, err := base64.RawURLEncoding.DecodeString(head[from : from+43])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return int64(binary.BigEndian.Uint64(b))
 }

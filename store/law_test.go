@@ -56,6 +56,17 @@ var (
 // fromBestToWorst are the numbers of the statuses.
 const fromBestToWorst = "70123465"
 
+// policies are a name and a UUID, which are rolled up in two ways.
+var policies = []string{"p0", "0a1b2c3d-4e5f-6789-abcd-ef0123456789"}
+
+// rolledUp is what a roll-up has of a policy whose status has a number.
+func rolledUp(policy string, number int) string {
+	if policy == policies[1] {
+		return string([]byte{'0' + byte(number) + 128}) + "\x0a\x1b\x2c\x3d\x4e\x5f\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89"
+	}
+	return fmt.Sprintf("%d%c%s", number, len(policy), policy)
+}
+
 // history draws reports of few records, with few times and ids, so that versions
 // collide.
 func history(random *rand.Rand) []message {
@@ -63,7 +74,7 @@ func history(random *rand.Rand) []message {
 	devices := devicesOfBucket0()
 	for range 5 + random.IntN(40) {
 		m := message{
-			key: compliance.Key{Policy: fmt.Sprint("p", random.IntN(2)), Device: devices[random.IntN(3)]},
+			key: compliance.Key{Policy: policies[random.IntN(len(policies))], Device: devices[random.IntN(3)]},
 			id:  fmt.Sprint("id", random.IntN(4)), at: int64(random.IntN(3)) - oneDay*int64(random.IntN(2)), body: map[string]any{},
 		}
 		texts := []any{"", "a", "b", "ü\x00\n", nil}
@@ -149,7 +160,7 @@ func oracle(all []message) map[string]any {
 	dump, tombs := map[string]any{}, map[string]float64{}
 	numbers := map[string]map[string]int{"counts": {}, "worst": {}, "days": {}, "gracedays": {}}
 	sets := map[string]map[string]float64{"grace": {}, "attention": {}, "devices": {}, "tombs": tombs}
-	policies := map[string]map[string]int{} // By device the numbers of the statuses.
+	standings := map[string]map[string]int{} // By device and policy the number of the status.
 	for key, record := range records {
 		greatest := map[string]value{}
 		for name, values := range record {
@@ -221,16 +232,16 @@ func oracle(all []message) map[string]any {
 			sets["attention"][fmt.Sprintf("%s|%d|%s", key.Policy, number, key.Device)] = 0
 		}
 		sets["devices"][key.Device] = 0
-		if policies[key.Device] == nil {
-			policies[key.Device] = map[string]int{}
+		if standings[key.Device] == nil {
+			standings[key.Device] = map[string]int{}
 		}
-		policies[key.Device][key.Policy] = number
+		standings[key.Device][key.Policy] = number
 	}
 	rollups := map[string]string{}
-	for device, of := range policies {
+	for device, of := range standings {
 		worst := 0
 		for _, policy := range slices.Sorted(maps.Keys(of)) {
-			rollups[device] += fmt.Sprintf("%d%c%s", of[policy], len(policy), policy)
+			rollups[device] += rolledUp(policy, of[policy])
 			worst = max(worst, strings.IndexByte(fromBestToWorst, '0'+byte(of[policy])))
 		}
 		numbers["worst"][statusNames[fromBestToWorst[worst]-'0']]++
@@ -255,7 +266,50 @@ func oracle(all []message) map[string]any {
 	return dump
 }
 
+// reportsOf decodes a history as a stream has it.
+func reportsOf(tb testing.TB, all []message) []*compliance.Report {
+	tb.Helper()
+	var reports []*compliance.Report
+	for i, m := range all {
+		body, err := json.Marshal(m.body)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		reports = append(reports, report(tb, uint64(i+1), m.key, string(body), "ce-id", m.id,
+			"ce-time", began.Add(time.Duration(m.at)*100).Format(time.RFC3339Nano)))
+	}
+	return reports
+}
+
 func ticks(at int64) uint64 { return uint64((began.Unix()+62135596800)*1e7 + at) }
+
+// kinds has, of each kind of key, how many entries one had at most.
+type kinds map[string]int
+
+func (k kinds) note(dump map[string]any) {
+	for key, entries := range dump {
+		name := "record"
+		if _, after, is := strings.Cut(key, ":|"); is {
+			name = after
+		}
+		switch of := entries.(type) {
+		case map[string]string:
+			k[name] = max(k[name], len(of))
+		case map[string]float64:
+			k[name] = max(k[name], len(of))
+		}
+	}
+}
+
+// wantEvery wants that the histories had all that can follow from records.
+func (k kinds) wantEvery(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"record", "counts", "worst", "days", "gracedays", "grace", "attention", "devices", "rollup", "tombs"} {
+		if k[name] < 2 {
+			t.Errorf("no %s had more than %d entries: the histories show nothing", name, k[name])
+		}
+	}
+}
 
 // writer merges a history from wherever it believes the bucket to be, in batches
 // of its own, against another that does the same.
@@ -287,19 +341,11 @@ func TestTheLawHoldsOnRedisWithTwoWriters(t *testing.T) {
 	if testing.Short() {
 		n = 100
 	}
-	conflicts := 0
+	conflicts, seen := 0, kinds{}
 	for seed := range n {
 		random := rand.New(rand.NewPCG(uint64(seed), 5))
 		all := history(random)
-		var reports []*compliance.Report
-		for i, m := range all {
-			body, err := json.Marshal(m.body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			reports = append(reports, report(t, uint64(i+1), m.key, string(body), "ce-id", m.id,
-				"ce-time", began.Add(time.Duration(m.at)*100).Format(time.RFC3339Nano)))
-		}
+		reports := reportsOf(t, all)
 		if err := s.raw.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +373,9 @@ func TestTheLawHoldsOnRedisWithTwoWriters(t *testing.T) {
 		if diff := cmp.Diff(oracle(all), dump); diff != "" {
 			t.Fatalf("history %d (-oracle +redis):\n%s", seed, diff)
 		}
+		seen.note(dump)
 	}
+	seen.wantEvery(t)
 	if conflicts == 0 || conflicts == n {
 		t.Errorf("one writer had the last word in %d of %d histories: they did not compete", conflicts, n)
 	}

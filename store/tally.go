@@ -149,12 +149,12 @@ func (t *tally) write(ctx context.Context, pipe redis.Pipeliner, c *command) {
 // sorted is one sorted set, as a transaction changes it.
 type sorted struct {
 	key, what string
-	add       []scored
+	add       []scoredMember
 	gone      []string
 	probe     *redis.IntCmd
 }
 
-type scored struct {
+type scoredMember struct {
 	score  int64
 	member string
 }
@@ -165,7 +165,7 @@ func (s *sorted) reset() {
 	s.add, s.gone, s.probe = s.add[:0], s.gone[:0], nil
 }
 
-func (s *sorted) set(score int64, member string) { s.add = append(s.add, scored{score, member}) }
+func (s *sorted) set(score int64, member string) { s.add = append(s.add, scoredMember{score, member}) }
 func (s *sorted) remove(member string)           { s.gone = append(s.gone, member) }
 
 // ask reads the size of a key that is to be written and that nothing reads, so that

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,11 +56,13 @@ func TestGracePeriodsEndByThemselvesEachInItsMillisecond(t *testing.T) {
 
 func TestTheNumbersEqualARecountAfterManyReports(t *testing.T) {
 	s := startServer(t)
-	r, m := s.open(t, store.Options{Tombstones: keepTombstones}), store.NewMemory(keepTombstones)
 	n := 20_000
 	if *full {
 		n = 500_000
 	}
+	// Ten reports a record, and tombstones that expire and some that do not.
+	devices, keep := n/50, time.Duration(n/50)*time.Second
+	r, m := s.open(t, store.Options{Tombstones: keep}), store.NewMemory(keep)
 	random := rand.New(rand.NewPCG(2, 2))
 	statuses := compliance.Statuses()
 	at, perBatch := compliance.Floor{}, 500
@@ -76,7 +79,7 @@ func TestTheNumbersEqualARecountAfterManyReports(t *testing.T) {
 			case 4:
 				body = `{}`
 			}
-			key := compliance.Key{Policy: fmt.Sprint("p", random.IntN(5)), Device: fmt.Sprint("d", random.IntN(1000))}
+			key := compliance.Key{Policy: fmt.Sprint("p", random.IntN(5)), Device: fmt.Sprint("d", random.IntN(devices))}
 			reports = append(reports, report(t, uint64(i+1), key, body, "ce-time", when.Format(time.RFC3339Nano), "ce-id", fmt.Sprint(i)))
 		}
 		to := floor(uint64(first+perBatch), fmt.Sprint("w", first))
@@ -85,13 +88,71 @@ func TestTheNumbersEqualARecountAfterManyReports(t *testing.T) {
 		}
 		at = to
 	}
-	for name, want := range m.Numbers(0) {
-		have := s.raw.HGetAll(t.Context(), "cs:{00}:"+name).Val()
-		if len(want) == 0 {
-			t.Errorf("%s is empty: the reports show nothing", name)
+	want := m.Derived(0)
+	for _, name := range []string{"counts", "worst", "days", "gracedays", "grace", "attention", "devices", "rollup", "tombs"} {
+		if want["cs:{00}:|"+name] == nil {
+			t.Errorf("there is no %s: the reports show nothing", name)
 		}
-		if diff := cmp.Diff(want, have); diff != "" {
-			t.Errorf("%s after %d reports (-recount +redis):\n%s", name, n, diff)
+	}
+	have := s.dump(t)
+	delete(have, "cs:{00}:|floor")
+	for key, hash := range m.Dump() {
+		want[key] = hash
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("after %d reports (-recount +redis):\n%s", n, diff)
+	}
+	wantDays(t, r, have, at.Stored)
+	tombstones, _ := have["cs:{00}:|tombs"].(map[string]float64)
+	t.Logf("%d reports left %d keys and %d tombstones", n, len(have), len(tombstones))
+}
+
+// wantDays holds the histogram of days, and how many records are stale as the clock goes
+// on, against the records as they are stored.
+func wantDays(t *testing.T, r *store.Redis, dump map[string]any, now time.Time) {
+	t.Helper()
+	days := map[string]map[compliance.Day]int{}
+	for key, hash := range dump {
+		record, is := hash.(map[string]string)
+		if head := record["v"]; is && !strings.Contains(key, "|") && head[0] != 't' {
+			policy, _, _ := strings.Cut(key[len("cs:{00}:"):], ":")
+			ticks := ticksOfHead(t, head)
+			if days[policy] == nil {
+				days[policy] = map[compliance.Day]int{}
+			}
+			days[policy][compliance.Day(ticks/oneDay)]++
 		}
+	}
+	have, err := r.Days(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(days, have); diff != "" {
+		t.Errorf("days (-recount +redis):\n%s", diff)
+	}
+	stale := map[int]bool{}
+	for later := range 150 {
+		now := now.AddDate(0, 0, later)
+		for _, validity := range []int{1, 30, 120} {
+			totals, err := r.Totals(t.Context(), now, validity)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for policy, of := range days {
+				want := 0
+				for day, n := range of {
+					if age := int(now.Sub(day.Start()).Hours()) / 24; age > validity {
+						want += n
+					}
+				}
+				if have := totals.Policies[policy].Stale; have != want {
+					t.Fatalf("%d days later, of %s with a validity of %d days: %d are stale, not %d", later, policy, validity, have, want)
+				}
+				stale[want] = true
+			}
+		}
+	}
+	if len(stale) < 100 {
+		t.Errorf("only %d numbers of stale records were seen", len(stale))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -23,8 +24,19 @@ import (
 	complianced "github.com/complianced/complianced/cmd/complianced"
 )
 
+var full = flag.Bool("full", false, "the full form: a policy of 200,000 records is removed, grace periods end over a minute")
+
 // binary is complianced, built once for all tests.
 var binary string
+
+// limit is how long anything may take. It is no promise: it ends a test that would
+// never end.
+func limit() time.Duration {
+	if *full {
+		return 20 * time.Minute
+	}
+	return time.Minute
+}
 
 func TestMain(m *testing.M) {
 	code, err := build(m)
@@ -55,7 +67,7 @@ func build(m *testing.M) (code int, err error) {
 func command(t *testing.T, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
@@ -242,7 +254,7 @@ func freeAddress(t *testing.T) string {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(limit())
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
