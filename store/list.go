@@ -28,8 +28,15 @@ type Query struct {
 	// Stale leaves those whose newest event is more than Validity UTC days old.
 	Stale    bool
 	Validity int
-	// Since, where not zero, leaves those whose newest event is not before it.
-	Since time.Time
+	// Since, where not zero, leaves those whose newest event is not before it, and
+	// Until those whose newest event is not after it.
+	Since, Until time.Time
+}
+
+// All reports whether the query has all records.
+func (q *Query) All() bool {
+	return q.Policy == "" && q.Device == "" && len(q.Statuses) == 0 && q.Worst == nil && !q.InGrace && !q.Stale &&
+		q.Since.IsZero() && q.Until.IsZero()
 }
 
 // Item is a record in a list.
@@ -231,7 +238,8 @@ func (l *listing) has(c candidate, item *Item) bool {
 		l.query.Stale && !f.Stale(l.now, l.query.Validity):
 		return false
 	}
-	return l.query.Since.IsZero() || !item.Record.Newest().Time.Time().Before(l.query.Since)
+	newest := item.Record.Newest().Time.Time()
+	return (l.query.Since.IsZero() || !newest.Before(l.query.Since)) && (l.query.Until.IsZero() || !newest.After(l.query.Until))
 }
 
 // widen finds out how many ranges to read next, when some were read and all of them

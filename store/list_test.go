@@ -126,7 +126,8 @@ func filter(all []store.Item, q store.Query, now time.Time) []string {
 			q.Worst != nil && worst[i.Key.Device] != slices.Index(severity, q.Worst.String()),
 			q.InGrace && !inGrace,
 			q.Stale && day(newest) >= day(now)-q.Validity,
-			!q.Since.IsZero() && newest.Before(q.Since):
+			!q.Since.IsZero() && newest.Before(q.Since),
+			!q.Until.IsZero() && newest.After(q.Until):
 		default:
 			left = append(left, i)
 		}
@@ -200,6 +201,8 @@ func queries(random *rand.Rand, device string) []store.Query {
 				{InGrace: true},
 				{Stale: true, Validity: 30},
 				{Since: began.Add(-20 * 24 * time.Hour)},
+				{Until: began.Add(-20 * 24 * time.Hour)},
+				{Since: began.Add(-24 * 24 * time.Hour), Until: began.Add(-10 * 24 * time.Hour)},
 				{Worst: &worst},
 				{Worst: &failed},
 				{Device: device},

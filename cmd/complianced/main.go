@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/complianced/complianced/compliance"
 )
 
 // version is set by the linker.
@@ -22,11 +24,19 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "complianced:", err)
+	fmt.Fprintln(os.Stderr, "complianced:", advise(err))
 	if _, ok := errors.AsType[*usageError](err); ok {
 		os.Exit(2)
 	}
 	os.Exit(1)
+}
+
+// advise adds to what is corrupt what puts it right.
+func advise(err error) error {
+	if _, corrupt := errors.AsType[*compliance.CorruptError](err); corrupt {
+		return fmt.Errorf("%w; complianced verify --repair puts it right", err)
+	}
+	return err
 }
 
 // usageError is a wrong flag, argument or setting: exit status 2.
