@@ -94,7 +94,7 @@ func newExport(c *common) *cobra.Command {
 		Short: "Write all records, one line of JSON each",
 		Long: `Writes all records, one line of JSON each, in the form and order of list -o json. Where it breaks
 off, it says with which --cursor the same command goes on.`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := l.query(args)
 			if err != nil {

@@ -37,7 +37,7 @@ func newProvision(c *common) *cobra.Command {
 		Long: `Creates the streams in NATS and the layout in Redis. Of streams that are there it changes the
 limits that are given, and no others. The numbers of partitions and buckets are fixed once and
 for all. With --gaps or --accept-gap it does nothing of that.`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.Layout.Validate(); err != nil {
 				return usagef("--partitions %d, --buckets %d: %w", p.Layout.Partitions, p.Layout.Buckets, err)

@@ -43,7 +43,7 @@ A run that was interrupted is continued by the same command, because what is rem
 listed any more.`,
 		Example: `  complianced remove --device my-device
   complianced remove --policy my-policy --yes`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case (q.Device == "") == (q.Policy == ""):

@@ -76,7 +76,7 @@ func newServe(c *common) *cobra.Command {
 Without --nats-url it runs a NATS server itself, without --redis-url a valkey-server or
 redis-server from PATH, both with their data in --data-dir. Servers that are named are waited
 for, and never provisioned: run complianced provision once.`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := c.logger(cmd.ErrOrStderr())
 			if err != nil {

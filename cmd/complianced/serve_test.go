@@ -308,7 +308,7 @@ func TestWrongUseIsOneClearLineAndStatusTwo(t *testing.T) {
 		{[]string{"list", "p", "--since", "2026-02-01", "--until", "2026-01-31"}, "--since lies after --until"},
 		{[]string{"list", "p", "--validity", "121"}, "--validity"},
 		{[]string{"list", "p", "-o", "xml"}, "-o"},
-		{[]string{"export", "p"}, "unknown command"},
+		{[]string{"export", "p"}, "export takes no arguments; see"},
 		{[]string{"remove", "--yes"}, "remove what"},
 		{[]string{"remove", "--yes", "--policy", "p", "--device", "d"}, "either"},
 		{[]string{"remove", "--yes", "--policy", "a.b"}, "ids"},

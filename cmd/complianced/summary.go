@@ -37,7 +37,7 @@ What is behind a number:
   (all records)          the same without POLICY; of DEVICES complianced export
   (devices)              complianced list --worst STATUS
   a day                  complianced list POLICY --since DAY --until DAY`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := out.json()
 			if err := errors.Join(err, fresh.validate()); err != nil {
