@@ -51,8 +51,8 @@ func TestAGracePeriodCountsWhileTheRecordIsNonCompliant(t *testing.T) {
 // The newest event decides too, so that each case has its own.
 func TestAGracePeriodAtEachLimit(t *testing.T) {
 	const long = "0001-01-01T00:00:00Z" // Before every end.
-	utc := func(y int, m time.Month, d, h, min, s, ms int) int64 {
-		return time.Date(y, m, d, h, min, s, ms*1e6, time.UTC).UnixMilli()
+	utc := func(y int, m time.Month, d, h, minute, s, ms int) int64 {
+		return time.Date(y, m, d, h, minute, s, ms*1e6, time.UTC).UnixMilli()
 	}
 	for _, c := range []struct {
 		name, end, event string

@@ -66,6 +66,7 @@ func TestTLSFilesDoNotGoWithPlainText(t *testing.T) {
 // TestAServerThatIsAwaySaysWhatToDo tries one where nothing listens, one that says nothing,
 // and one that wants a password.
 func TestAServerThatIsAwaySaysWhatToDo(t *testing.T) {
+	t.Parallel() // A silent one is given up after seconds.
 	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
