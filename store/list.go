@@ -23,6 +23,9 @@ type Query struct {
 	// Worst, where not nil, is the worst status of the devices whose records are
 	// listed.
 	Worst *compliance.Status
+	// Devices leaves of each device one record: of those with its worst status the
+	// first by policy. It goes with neither Policy nor Device.
+	Devices bool
 	// InGrace leaves those that are in their grace period.
 	InGrace bool
 	// Stale leaves those whose newest event is more than Validity UTC days old.
@@ -35,7 +38,7 @@ type Query struct {
 
 // All reports whether the query has all records.
 func (q *Query) All() bool {
-	return q.Policy == "" && q.Device == "" && len(q.Statuses) == 0 && q.Worst == nil && !q.InGrace && !q.Stale &&
+	return q.Policy == "" && q.Device == "" && len(q.Statuses) == 0 && q.Worst == nil && !q.Devices && !q.InGrace && !q.Stale &&
 		q.Since.IsZero() && q.Until.IsZero()
 }
 
@@ -393,8 +396,13 @@ func (l *listing) rollUp(found []candidate, at place, b compliance.Bucket, devic
 	if err != nil {
 		return nil, &compliance.CorruptError{Bucket: b, What: whatRollup}
 	}
-	if worst, ok := policies.worst(); ok && l.query.Worst != nil && worst != *l.query.Worst {
+	worst, ok := policies.worst()
+	switch {
+	case !ok, l.query.Worst != nil && worst != *l.query.Worst:
 		return found, nil
+	case l.query.Devices:
+		first := slices.IndexFunc(policies, func(s standing) bool { return s.status == worst })
+		policies = policies[first : first+1]
 	}
 	for _, s := range policies {
 		if device == at.device && s.policy <= at.policy || l.query.Policy != "" && s.policy != l.query.Policy ||

@@ -64,7 +64,7 @@ func welcome(w io.Writer, dir string, found addresses) {
   counts    complianced --data-dir %[3]s summary
   report    echo '{"status":"nonCompliant"}' | complianced --data-dir %[3]s publish my-policy my-device
   record    complianced --data-dir %[3]s get my-policy my-device
-  devices   complianced --data-dir %[3]s list --worst error
+  devices   complianced --data-dir %[3]s list --devices --worst error
 
 `, found.Metrics, found.NATS, dir)
 }

@@ -21,6 +21,7 @@ type listing struct {
 	device   string
 	statuses []string
 	worst    string
+	devices  bool
 	inGrace  bool
 	stale    bool
 	since    string
@@ -37,8 +38,9 @@ func newList(c *common) *cobra.Command {
 		Use:   "list [POLICY]",
 		Short: "List the records of a policy or of a device, or those that filters leave",
 		Long: `Lists the records that all the filters leave which are given: those of a policy, of a device
-(--device), of the devices whose worst status is a given one (--worst; the records of a device
-are together), with a reported status, and so on. export lists all.
+(--device), of the devices whose worst status is a given one (--worst), with a reported status,
+and so on. export lists all. With --devices each device is listed once, as compliance_devices
+counts it: with its worst record.
 
 The order is stable. Where more follows than --limit, the last line on standard error is the
 cursor with which the same command goes on, also much later: it names a place in the order, so
@@ -52,7 +54,7 @@ the reported status.`,
 		Example: `  complianced list my-policy --status nonCompliant --status error
   complianced list my-policy --in-grace --limit 1000 -o json
   complianced list --device my-device
-  complianced list --worst error
+  complianced list --devices --worst error
   complianced list my-policy --since 2026-01-31 --until 2026-01-31`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -77,6 +79,7 @@ the reported status.`,
 	flags.StringVar(&l.device, "device", "", "the records of this `device`")
 	flags.StringSliceVar(&l.statuses, "status", nil, "the records with this reported `status`; several are one or the other")
 	flags.StringVar(&l.worst, "worst", "", "the records of devices whose worst `status` is this one")
+	flags.BoolVar(&l.devices, "devices", false, "each device once, with the first of its records that have its worst status")
 	flags.BoolVar(&l.inGrace, "in-grace", false, "the nonCompliant records in their grace period")
 	flags.BoolVar(&l.stale, "stale", false, "the records whose newest event is older than --validity")
 	flags.StringVar(&l.since, "since", "", "the records whose newest event is not before this `time`, as 2026-01-31T12:00:00Z or 2026-01-31")
@@ -117,7 +120,7 @@ func (l *listing) query(args []string) (q store.Query, err error) {
 	if err := l.validity.validate(); err != nil {
 		return q, err
 	}
-	q = store.Query{Device: l.device, InGrace: l.inGrace, Stale: l.stale, Validity: l.validity.days}
+	q = store.Query{Device: l.device, Devices: l.devices, InGrace: l.inGrace, Stale: l.stale, Validity: l.validity.days}
 	if len(args) > 0 {
 		q.Policy = args[0]
 		if !compliance.ValidID(q.Policy) {
@@ -126,6 +129,9 @@ func (l *listing) query(args []string) (q store.Query, err error) {
 	}
 	if q.Device != "" && !compliance.ValidID(q.Device) {
 		return q, usagef("--device is an id of 1 to 128 characters of A-Z a-z 0-9 _ -")
+	}
+	if q.Devices && (q.Policy != "" || q.Device != "") {
+		return q, usagef("--devices goes by all policies of all devices: leave POLICY and --device out")
 	}
 	if l.limit < 0 {
 		return q, usagef("--limit is at least 0")

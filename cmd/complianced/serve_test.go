@@ -302,6 +302,8 @@ func TestWrongUseIsOneClearLineAndStatusTwo(t *testing.T) {
 		{[]string{"list", "--device", "a.b"}, "--device"},
 		{[]string{"list", "p", "--status", "Compliant"}, "--status"},
 		{[]string{"list", "--worst", "bad"}, "--worst"},
+		{[]string{"list", "p", "--devices"}, "--devices"},
+		{[]string{"list", "--device", "d", "--devices"}, "--devices"},
 		{[]string{"list", "p", "--limit", "-1"}, "--limit"},
 		{[]string{"list", "p", "--since", "yesterday"}, "--since"},
 		{[]string{"list", "p", "--until", "2026-02-30"}, "--until"},

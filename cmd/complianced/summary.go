@@ -35,7 +35,7 @@ What is behind a number:
   IN GRACE               complianced list POLICY --in-grace
   STALE                  complianced list POLICY --stale
   (all records)          the same without POLICY; of DEVICES complianced export
-  (devices)              complianced list --worst STATUS
+  (devices)              complianced list --devices --worst STATUS
   a day                  complianced list POLICY --since DAY --until DAY`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
