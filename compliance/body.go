@@ -83,7 +83,7 @@ func (b *bodyReader) all(payload []byte) {
 	if err := b.object(); err != nil {
 		// Of a text that is no JSON no member counts.
 		b.violations = b.violations[:before]
-		b.hasReported = false
+		b.hasReported, b.report.Removed = false, false
 		b.malformed(r, err, len(payload))
 	}
 }
@@ -296,10 +296,11 @@ func (b *bodyReader) odataType() error {
 // removed checks the member @removed, which is any JSON object.
 func (b *bodyReader) removed() error {
 	offset := b.next()
-	if b.PeekKind() != '{' {
+	if b.PeekKind() == '{' {
+		b.report.Removed = true
+	} else {
 		b.violate(TypeMismatch, removedMember, offset, "the member is not a JSON object")
 	}
-	b.report.Removed = true
 	return b.skip()
 }
 

@@ -3,6 +3,7 @@ package compliance
 import (
 	"fmt"
 	"path"
+	"slices"
 	"sync"
 	"time"
 )
@@ -52,7 +53,8 @@ type Rules struct {
 	Partitions int
 	// Partition is the one whose stream is read, from 0.
 	Partition int
-	// Allow are the policies to take. Defaults to all.
+	// Allow are the policies to take. Defaults to all. What removes a record is taken
+	// of every policy: the records of one that has left must be able to go.
 	Allow Patterns
 }
 
@@ -66,15 +68,21 @@ func (r Rules) Decode(e *Envelope) (Report, *Rejection) {
 	d, _ := decodings.Get().(*decoding)
 	defer decodings.Put(d)
 	*d = decoding{report: Report{Sequence: e.Sequence, Stored: e.Stored}}
-	d.subject(e.Subject, r)
+	named := d.subject(e.Subject, r)
 	head := e.headers()
 	if validReply(head.reply.value) {
 		d.report.Reply = head.reply.value
 	}
+	ofSubject := len(d.violations)
 	if len(e.Body) > MaxBody {
 		d.violate(TooLarge, "", -1, "the payload is larger than 16 KiB")
 	} else {
 		d.body(e.Body)
+	}
+	if named && !d.report.Removed && !r.Allow.Match(d.report.Key.Policy) {
+		d.violations = slices.Insert(d.violations, ofSubject, Violation{
+			Code: PolicyNotAllowed, Offset: -1, Message: "the policy is not one of those that this deployment takes",
+		})
 	}
 	d.report.Version.ID, d.report.EventID = e.eventID(&head, d.report.Key)
 	d.eventTime(&head, e.Stored)
@@ -113,11 +121,12 @@ func (d *decoding) violate(code Code, target string, offset int, message string)
 	d.violations = append(d.violations, Violation{Code: code, Target: target, Offset: offset, Message: message})
 }
 
-func (d *decoding) subject(subject string, r Rules) {
+// subject reads the subject and reports whether it names a record.
+func (d *decoding) subject(subject string, r Rules) bool {
 	key, partition, err := ParseSubject(subject)
 	if err != nil {
 		d.violate(InvalidSubject, "", -1, err.Error())
-		return
+		return false
 	}
 	d.report.Key = key
 	want := Unpartitioned
@@ -130,9 +139,7 @@ func (d *decoding) subject(subject string, r Rules) {
 	case r.Partitions > 1 && share(key.Device, r.Partitions) != want:
 		d.violate(InvalidSubject, "", -1, "the device belongs to another partition")
 	}
-	if !r.Allow.Match(key.Policy) {
-		d.violate(PolicyNotAllowed, "", -1, "the policy is not one of those that this deployment takes")
-	}
+	return true
 }
 
 // eventTime finds the event time (ce-time, else lastReportedDateTime, else the

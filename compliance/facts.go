@@ -14,9 +14,12 @@ type Facts struct {
 	// Day is the UTC day of the record's newest event.
 	Day Day
 	// GraceEnds is, where the status is nonCompliant, when the grace period ends, in
-	// Unix milliseconds, rounded up; 0 where there is no grace period. One that ended
-	// [MaxFuture] before the newest event is none: no clock that this event was
-	// taken by can be before its end.
+	// Unix milliseconds; 0 where there is no grace period. The instant is that of
+	// [DateTimeOffset.Ticks], rounded up: the period is not over before it. An end
+	// that so lies in the year 9999 or not after 1970-01-01T00:00:00Z is none, nor is
+	// one that is [MaxFuture] or more before the newest event, of which the
+	// millisecond counts in which it lies: no clock by which that event was taken can
+	// be before such an end.
 	GraceEnds int64
 }
 
@@ -64,20 +67,20 @@ func (r *Record) Facts() Facts {
 // GraceUnknown says that nothing is known of a grace period that was not read.
 const GraceUnknown = -1
 
-// Limits of an end of a grace period: outside of the years 2 to 9998 UTC it is a
-// sentinel and means none. Before 1970 it is no end that anybody waits for.
-const (
-	firstGrace = 0
-	lastGrace  = 253370764800000 // 9999-01-01T00:00:00Z.
-)
+// noGraceFrom is 9999-01-01T00:00:00Z in Unix milliseconds. From there on an end is the
+// sentinel for no grace period.
+const noGraceFrom = 253370764800000
 
+// graceEnds returns when a grace period ends in Unix milliseconds, rounded up; 0 where it
+// is none. The sentinel of the year 1 is among all that does not lie after 1970 began: 0
+// has to mean none, and nobody waits for such an end.
 func graceEnds(text string) int64 {
 	at, err := ParseDateTimeOffset(text)
 	if err != nil {
 		return 0
 	}
 	millis := (at.Ticks() + ticksPerMilli - 1).millis()
-	if millis <= firstGrace || millis >= lastGrace {
+	if millis <= 0 || millis >= noGraceFrom {
 		return 0
 	}
 	return millis

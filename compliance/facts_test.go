@@ -48,6 +48,61 @@ func TestAGracePeriodCountsWhileTheRecordIsNonCompliant(t *testing.T) {
 	}
 }
 
+// The newest event decides too, so that each case has its own.
+func TestAGracePeriodAtEachLimit(t *testing.T) {
+	const long = "0001-01-01T00:00:00Z" // Before every end.
+	utc := func(y int, m time.Month, d, h, minute, s, ms int) int64 {
+		return time.Date(y, m, d, h, minute, s, ms*1e6, time.UTC).UnixMilli()
+	}
+	for _, c := range []struct {
+		name, end, event string
+		want             int64
+	}{
+		{"the sentinel of the year 1", "0001-01-01T00:00:00Z", long, 0},
+		{"the last tick of the year 1", "0001-12-31T23:59:59.9999999Z", long, 0},
+		{"the year 2", "0002-01-01T00:00:00Z", long, 0},
+		{"the last whole millisecond before 1970", "1969-12-31T23:59:59.999Z", long, 0},
+		{"the last tick before 1970 is rounded up to its beginning", "1969-12-31T23:59:59.9999999Z", long, 0},
+		{"the beginning of 1970", "1970-01-01T00:00:00Z", long, 0},
+		{"the beginning of 1970, digits past the seventh", "1970-01-01T00:00:00.00000009Z", long, 0},
+		{"the first tick of 1970", "1970-01-01T00:00:00.0000001Z", long, 1},
+		{"the first tick of 1970 with an offset", "1970-01-01T14:00:00.0000001+14:00", long, 1},
+		{"the first millisecond of 1970", "1970-01-01T00:00:00.001Z", long, 1},
+		{"a whole millisecond", "2100-01-01T00:00:00.001Z", long, utc(2100, 1, 1, 0, 0, 0, 1)},
+		{"a tick before it", "2100-01-01T00:00:00.0009999Z", long, utc(2100, 1, 1, 0, 0, 0, 1)},
+		{"a tick after it", "2100-01-01T00:00:00.0010001Z", long, utc(2100, 1, 1, 0, 0, 0, 2)},
+		{"less than a tick after it", "2100-01-01T00:00:00.001000099999Z", long, utc(2100, 1, 1, 0, 0, 0, 1)},
+		{"the last whole millisecond of 9998", "9998-12-31T23:59:59.999Z", long, utc(9998, 12, 31, 23, 59, 59, 999)},
+		{"a tick later it is rounded up to 9999", "9998-12-31T23:59:59.9990001Z", long, 0},
+		{"the beginning of 9999", "9999-01-01T00:00:00Z", long, 0},
+		{"the beginning of 9999 where it is still 9998", "9998-12-31T12:00:00-12:00", long, 0},
+		{"9999 where it is still 9998 in UTC", "9999-01-01T00:00:00+00:01", long, utc(9998, 12, 31, 23, 59, 0, 0)},
+		{"the sentinel", "9999-12-31T23:59:59.9999999Z", long, 0},
+		{"ten minutes before the event", "2026-01-01T11:50:00Z", "2026-01-01T12:00:00Z", 0},
+		{"and a tick less", "2026-01-01T11:50:00.0000001Z", "2026-01-01T12:00:00Z", utc(2026, 1, 1, 11, 50, 0, 1)},
+		{"ten minutes and a tick", "2026-01-01T11:49:59.9999999Z", "2026-01-01T12:00:00Z", 0},
+		{"of the event the millisecond counts", "2026-01-01T11:50:00.0010000Z", "2026-01-01T12:00:00.0019999Z", 0},
+		{"of the end the next one", "2026-01-01T11:50:00.0010001Z", "2026-01-01T12:00:00.0019999Z", utc(2026, 1, 1, 11, 50, 0, 2)},
+		{"an event of 1970", "1970-01-01T00:00:00.001Z", "1970-01-01T00:10:00Z", 1},
+		{"an event a millisecond later", "1970-01-01T00:00:00.001Z", "1970-01-01T00:10:00.001Z", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			report, rejection := compliance.Decode(&compliance.Envelope{
+				Subject: "compliance.status.p.d", Sequence: 1, Stored: stored, Header: map[string][]string{"ce-time": {c.event}},
+				Body: []byte(`{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"` + c.end + `"}`),
+			})
+			if rejection != nil {
+				t.Fatal(rejection.Violations)
+			}
+			var record compliance.Record
+			record.Merge(&report)
+			if have := record.Facts().GraceEnds; have != c.want {
+				t.Errorf("it ends at %d, not %d", have, c.want)
+			}
+		})
+	}
+}
+
 func TestDaysAreUTCDays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.Unix(rapid.Int64Range(-62135596800, 253402300799).Draw(t, "seconds"), 0).UTC()

@@ -180,6 +180,35 @@ func TestARecountMakesAllThatFollowsFromTheRecordsAnew(t *testing.T) {
 	}
 }
 
+func TestAReaderNamesWhatIsCorrupt(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	get := func() error { _, err := r.Get(ctx, device); return err }
+	counts := func() error { _, err := r.Counts(ctx); return err }
+	gaps := func() error { _, err := r.Gaps(ctx, []compliance.Bucket{0}); return err }
+	for _, test := range []struct {
+		name, what string
+		harm, read func() error
+	}{
+		{"a field of a record", "a record", func() error { return s.raw.HSet(ctx, "cs:{00}:policy:"+device.Device, "v", "x").Err() }, get},
+		{"a record of another type", "a record", func() error { return s.raw.Set(ctx, "cs:{00}:policy:"+device.Device, "x", 0).Err() }, get},
+		{"a count", "the counts", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy", "x").Err() }, counts},
+		{"counts of another type", "the counts", func() error { return s.raw.Set(ctx, "cs:{00}:|counts", "x", 0).Err() }, counts},
+		{"a gap", "the gaps", func() error { return s.raw.HSet(ctx, "cs:{00}:|gaps", "9-1", "x").Err() }, gaps},
+		{"gaps of another type", "the gaps", func() error { return s.raw.Set(ctx, "cs:{00}:|gaps", "x", 0).Err() }, gaps},
+	} {
+		if err := test.harm(); err != nil {
+			t.Fatal(err)
+		}
+		err := test.read()
+		if corrupt, ok := errors.AsType[*compliance.CorruptError](err); !ok || corrupt.Bucket != 0 || corrupt.What != test.what {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
 func TestARecountThatBreaksOffHasChangedNothing(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()

@@ -26,9 +26,13 @@ type LayoutError struct {
 
 // Error says what is there, what was expected and what to do.
 func (e *LayoutError) Error() string {
-	return fmt.Sprintf("redis holds layout version %d with %d partitions and %d buckets, expected is version %d with %d and %d; "+
+	if e.Version != LayoutVersion {
+		return fmt.Sprintf("redis holds layout version %d, and this program writes version %d; give this deployment a Redis of its own, "+
+			"or empty that one: complianced serve makes the state anew, as far as the stream reaches", e.Version, LayoutVersion)
+	}
+	return fmt.Sprintf("redis holds a layout with %d partitions and %d buckets, expected are %d and %d; "+
 		"give this deployment a Redis of its own, or the numbers that it was provisioned with",
-		e.Version, e.Have.Partitions, e.Have.Buckets, LayoutVersion, e.Want.Partitions, e.Want.Buckets)
+		e.Have.Partitions, e.Have.Buckets, e.Want.Partitions, e.Want.Buckets)
 }
 
 // EnsureLayout writes the layout to cs:|meta where there is none, and otherwise

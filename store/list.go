@@ -23,13 +23,23 @@ type Query struct {
 	// Worst, where not nil, is the worst status of the devices whose records are
 	// listed.
 	Worst *compliance.Status
+	// Devices leaves of each device one record: of those with its worst status the
+	// first by policy. It goes with neither Policy nor Device.
+	Devices bool
 	// InGrace leaves those that are in their grace period.
 	InGrace bool
 	// Stale leaves those whose newest event is more than Validity UTC days old.
 	Stale    bool
 	Validity int
-	// Since, where not zero, leaves those whose newest event is not before it.
-	Since time.Time
+	// Since, where not zero, leaves those whose newest event is not before it, and
+	// Until those whose newest event is not after it.
+	Since, Until time.Time
+}
+
+// All reports whether the query has all records.
+func (q *Query) All() bool {
+	return q.Policy == "" && q.Device == "" && len(q.Statuses) == 0 && q.Worst == nil && !q.Devices && !q.InGrace && !q.Stale &&
+		q.Since.IsZero() && q.Until.IsZero()
 }
 
 // Item is a record in a list.
@@ -231,7 +241,8 @@ func (l *listing) has(c candidate, item *Item) bool {
 		l.query.Stale && !f.Stale(l.now, l.query.Validity):
 		return false
 	}
-	return l.query.Since.IsZero() || !item.Record.Newest().Time.Time().Before(l.query.Since)
+	newest := item.Record.Newest().Time.Time()
+	return (l.query.Since.IsZero() || !newest.Before(l.query.Since)) && (l.query.Until.IsZero() || !newest.After(l.query.Until))
 }
 
 // widen finds out how many ranges to read next, when some were read and all of them
@@ -385,8 +396,13 @@ func (l *listing) rollUp(found []candidate, at place, b compliance.Bucket, devic
 	if err != nil {
 		return nil, &compliance.CorruptError{Bucket: b, What: whatRollup}
 	}
-	if worst, ok := policies.worst(); ok && l.query.Worst != nil && worst != *l.query.Worst {
+	worst, ok := policies.worst()
+	switch {
+	case !ok, l.query.Worst != nil && worst != *l.query.Worst:
 		return found, nil
+	case l.query.Devices:
+		first := slices.IndexFunc(policies, func(s standing) bool { return s.status == worst })
+		policies = policies[first : first+1]
 	}
 	for _, s := range policies {
 		if device == at.device && s.policy <= at.policy || l.query.Policy != "" && s.policy != l.query.Policy ||

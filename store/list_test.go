@@ -114,6 +114,12 @@ func filter(all []store.Item, q store.Query, now time.Time) []string {
 	for _, i := range all {
 		worst[i.Key.Device] = max(worst[i.Key.Device], rank(i))
 	}
+	once := map[string]string{} // Of each device the first policy with its worst status.
+	for _, i := range all {
+		if first, ok := once[i.Key.Device]; rank(i) == worst[i.Key.Device] && (!ok || i.Key.Policy < first) {
+			once[i.Key.Device] = i.Key.Policy
+		}
+	}
 	var left []store.Item
 	for _, i := range all {
 		newest := i.Record.Newest().Time.Time()
@@ -124,9 +130,11 @@ func filter(all []store.Item, q store.Query, now time.Time) []string {
 		case q.Policy != "" && i.Key.Policy != q.Policy, q.Device != "" && i.Key.Device != q.Device,
 			len(q.Statuses) > 0 && !slices.Contains(q.Statuses, i.Record.Status()),
 			q.Worst != nil && worst[i.Key.Device] != slices.Index(severity, q.Worst.String()),
+			q.Devices && once[i.Key.Device] != i.Key.Policy,
 			q.InGrace && !inGrace,
 			q.Stale && day(newest) >= day(now)-q.Validity,
-			!q.Since.IsZero() && newest.Before(q.Since):
+			!q.Since.IsZero() && newest.Before(q.Since),
+			!q.Until.IsZero() && newest.After(q.Until):
 		default:
 			left = append(left, i)
 		}
@@ -200,12 +208,18 @@ func queries(random *rand.Rand, device string) []store.Query {
 				{InGrace: true},
 				{Stale: true, Validity: 30},
 				{Since: began.Add(-20 * 24 * time.Hour)},
+				{Until: began.Add(-20 * 24 * time.Hour)},
+				{Since: began.Add(-24 * 24 * time.Hour), Until: began.Add(-10 * 24 * time.Hour)},
 				{Worst: &worst},
 				{Worst: &failed},
 				{Device: device},
 				{InGrace: true, Stale: true, Validity: 1 + random.IntN(60), Since: began.Add(-50 * 24 * time.Hour)},
 			} {
 				q.Policy, q.Statuses = policy, statuses
+				all = append(all, q)
+			}
+			for _, q := range []store.Query{{}, {Worst: &worst}, {Worst: &failed}, {Stale: true, Validity: 30}, {InGrace: true}} {
+				q.Devices, q.Statuses = true, statuses
 				all = append(all, q)
 			}
 		}

@@ -15,12 +15,15 @@ import (
 // Get returns the record of a device under a policy. Where there is none, or
 // only a tombstone, Exists is false.
 func (r *Redis) Get(ctx context.Context, key compliance.Key) (compliance.Record, error) {
-	name := recordKey(r.layout.BucketOf(key.Device), key)
-	fields, err := r.client.HMGet(ctx, name, fullFields...).Result()
-	if err != nil {
-		return compliance.Record{}, fmt.Errorf("read record: %w", err)
+	b := r.layout.BucketOf(key.Device)
+	fields, err := r.client.HMGet(ctx, recordKey(b, key), fullFields...).Result()
+	var record compliance.Record
+	if err == nil {
+		record, err = decode(fields)
 	}
-	record, err := decode(fields)
+	if isWrongType(err) || errors.Is(err, errRecord) {
+		err = &compliance.CorruptError{Bucket: b, What: "a record"}
+	}
 	if err != nil {
 		return compliance.Record{}, fmt.Errorf("read record: %w", err)
 	}
@@ -42,6 +45,9 @@ func (r *Redis) Counts(ctx context.Context) (map[string][compliance.NumStatuses]
 	totals := map[string][compliance.NumStatuses]int{}
 	for b, reply := range replies {
 		fields, err := reply.Result()
+		if isWrongType(err) {
+			err = &compliance.CorruptError{Bucket: compliance.Bucket(b), What: "the counts"}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read counts of bucket %02x: %w", b, err)
 		}
@@ -114,6 +120,9 @@ func (r *Redis) Gaps(ctx context.Context, buckets []compliance.Bucket) ([][]comp
 	gaps := make([][]compliance.Gap, len(buckets))
 	for i, reply := range replies {
 		fields, err := reply.Result()
+		if isWrongType(err) {
+			err = &compliance.CorruptError{Bucket: buckets[i], What: "the gaps"}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read gaps: %w", err)
 		}

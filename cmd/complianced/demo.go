@@ -27,7 +27,7 @@ func newDemo(c *common) *cobra.Command {
 		Short: "Run everything here, with a simulated fleet: the first thing to try",
 		Long: `Runs serve on embedded servers, with a simulated fleet that reports to it. Their data is in the
 folder demo of --data-dir, which starts empty each time.`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.natsURL != "" || len(c.redisURL) > 0 {
 				return usagef("demo runs its own servers; use serve and simulate with --nats-url and --redis-url")
@@ -64,6 +64,7 @@ func welcome(w io.Writer, dir string, found addresses) {
   counts    complianced --data-dir %[3]s summary
   report    echo '{"status":"nonCompliant"}' | complianced --data-dir %[3]s publish my-policy my-device
   record    complianced --data-dir %[3]s get my-policy my-device
+  devices   complianced --data-dir %[3]s list --devices --worst error
 
 `, found.Metrics, found.NATS, dir)
 }

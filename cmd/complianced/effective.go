@@ -29,6 +29,10 @@ func (v *validity) validate() error {
 
 // printEffective prints what a record counts as, beside its table.
 func printEffective(w io.Writer, f compliance.Facts, now time.Time, validity int) error {
+	if !f.Exists {
+		_, err := fmt.Fprintln(w, "\nthe record was removed")
+		return err
+	}
 	e := f.At(now, validity)
 	stale := "no"
 	if e.Stale {

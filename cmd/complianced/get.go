@@ -62,8 +62,9 @@ ignored where the object is sent as a report.
 
 With --why it shows of each property where its value came from: the time and the id of the event
 (of the id its hash, and the id itself where the stream still has the report), its sequence in
-the stream, and whether it was a report, one that was replayed, or a deletion. Of a record that
-was deleted it shows the deletion.`,
+the stream, and whether it was a report, one that was replayed, or a deletion. What the stream
+does not have any more has neither id nor sequence, and only a deletion is still told from others.
+Of a record that was removed it shows the deletion.`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := keyOf(args)
@@ -103,18 +104,19 @@ func (c *common) get(cmd *cobra.Command, g *getting, key compliance.Key) error {
 	switch {
 	case err != nil:
 		return err
-	case !record.Exists() && (!g.why || record.Empty()):
-		return errors.New("no report of this device under this policy has been applied")
+	case record.Empty():
+		return errors.New("no report of this device under this policy has been applied; complianced list shows what there is")
+	case !record.Exists() && !g.why:
+		return errors.New("there is no record of this device under this policy: it was removed; get --why shows when")
 	case g.why:
 		origins, err := c.why(cmd.Context(), key, state.Layout(), &record)
 		if err != nil {
 			return err
 		}
 		if asJSON {
-			return writeWhy(cmd.OutOrStdout(), key, origins)
+			return writeWhy(cmd.OutOrStdout(), key, record.Facts(), g.validity.days, origins)
 		}
-		err = printWhy(cmd.OutOrStdout(), &record, origins)
-		if err != nil || !record.Exists() {
+		if err := printWhy(cmd.OutOrStdout(), &record, origins); err != nil {
 			return err
 		}
 		return printEffective(cmd.OutOrStdout(), record.Facts(), time.Now(), g.validity.days)

@@ -51,8 +51,12 @@ func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
-	if n, err := gaps(ctx); err == nil && n > 0 {
-		fmt.Fprintf(w, "warning: the streams have lost %d reports before they were merged; forget them with complianced provision --accept-gap\n", n)
+	switch n, err := gaps(ctx); {
+	case err != nil:
+		fmt.Fprintf(w, "warning: it is not known whether the streams have lost reports: %v\n", advise(err))
+	case n > 0:
+		fmt.Fprintf(w, "warning: the streams have lost %d reports before they were merged; see complianced provision --gaps, "+
+			"and forget them with complianced provision --accept-gap\n", n)
 	}
 }
 

@@ -21,9 +21,11 @@ type listing struct {
 	device   string
 	statuses []string
 	worst    string
+	devices  bool
 	inGrace  bool
 	stale    bool
 	since    string
+	until    string
 	limit    int
 	cursor   string
 	validity validity
@@ -34,9 +36,11 @@ func newList(c *common) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use:   "list [POLICY]",
-		Short: "List the records of a policy or of a device, or those of devices with a worst status",
-		Long: `Lists records: those of a policy, of a device (--device), or of the devices whose worst status
-is a given one (--worst), with all filters at once that are given. export lists all.
+		Short: "List the records of a policy or of a device, or those that filters leave",
+		Long: `Lists the records that all the filters leave which are given: those of a policy, of a device
+(--device), of the devices whose worst status is a given one (--worst), with a reported status,
+and so on. export lists all. With --devices each device is listed once, as compliance_devices
+counts it: with its worst record.
 
 The order is stable. Where more follows than --limit, the last line on standard error is the
 cursor with which the same command goes on, also much later: it names a place in the order, so
@@ -50,7 +54,8 @@ the reported status.`,
 		Example: `  complianced list my-policy --status nonCompliant --status error
   complianced list my-policy --in-grace --limit 1000 -o json
   complianced list --device my-device
-  complianced list --worst error`,
+  complianced list --devices --worst error
+  complianced list my-policy --since 2026-01-31 --until 2026-01-31`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			asJSON, err := out.json()
@@ -61,8 +66,8 @@ the reported status.`,
 			if err != nil {
 				return err
 			}
-			if q.Policy == "" && q.Device == "" && q.Worst == nil {
-				return usagef("list what? name a policy, --device or --worst; complianced export lists all records")
+			if q.All() {
+				return usagef("list what? name a policy, a device or a filter, see %s --help; complianced export lists all records", cmd.CommandPath())
 			}
 			if asJSON {
 				return c.list(cmd, &l, q, writeJSON)
@@ -74,9 +79,11 @@ the reported status.`,
 	flags.StringVar(&l.device, "device", "", "the records of this `device`")
 	flags.StringSliceVar(&l.statuses, "status", nil, "the records with this reported `status`; several are one or the other")
 	flags.StringVar(&l.worst, "worst", "", "the records of devices whose worst `status` is this one")
+	flags.BoolVar(&l.devices, "devices", false, "each device once, with the first of its records that have its worst status")
 	flags.BoolVar(&l.inGrace, "in-grace", false, "the nonCompliant records in their grace period")
 	flags.BoolVar(&l.stale, "stale", false, "the records whose newest event is older than --validity")
 	flags.StringVar(&l.since, "since", "", "the records whose newest event is not before this `time`, as 2026-01-31T12:00:00Z or 2026-01-31")
+	flags.StringVar(&l.until, "until", "", "the records whose newest event is not after this `time`; of a day its end counts")
 	flags.IntVar(&l.limit, "limit", 100, "at most so `many` records; 0 is all")
 	l.addCommon(cmd)
 	out.add(cmd)
@@ -90,7 +97,7 @@ func newExport(c *common) *cobra.Command {
 		Short: "Write all records, one line of JSON each",
 		Long: `Writes all records, one line of JSON each, in the form and order of list -o json. Where it breaks
 off, it says with which --cursor the same command goes on.`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := l.query(args)
 			if err != nil {
@@ -113,7 +120,7 @@ func (l *listing) query(args []string) (q store.Query, err error) {
 	if err := l.validity.validate(); err != nil {
 		return q, err
 	}
-	q = store.Query{Device: l.device, InGrace: l.inGrace, Stale: l.stale, Validity: l.validity.days}
+	q = store.Query{Device: l.device, Devices: l.devices, InGrace: l.inGrace, Stale: l.stale, Validity: l.validity.days}
 	if len(args) > 0 {
 		q.Policy = args[0]
 		if !compliance.ValidID(q.Policy) {
@@ -122,6 +129,9 @@ func (l *listing) query(args []string) (q store.Query, err error) {
 	}
 	if q.Device != "" && !compliance.ValidID(q.Device) {
 		return q, usagef("--device is an id of 1 to 128 characters of A-Z a-z 0-9 _ -")
+	}
+	if q.Devices && (q.Policy != "" || q.Device != "") {
+		return q, usagef("--devices goes by all policies of all devices: leave POLICY and --device out")
 	}
 	if l.limit < 0 {
 		return q, usagef("--limit is at least 0")
@@ -140,22 +150,32 @@ func (l *listing) query(args []string) (q store.Query, err error) {
 		}
 		q.Worst = &s
 	}
-	if l.since != "" {
-		q.Since, err = parseSince(l.since)
+	if q.Since, _, err = instants("since", l.since); err != nil {
+		return q, err
 	}
-	return q, err
+	if _, q.Until, err = instants("until", l.until); err != nil {
+		return q, err
+	}
+	if !q.Until.IsZero() && q.Since.After(q.Until) {
+		return q, usagef("--since lies after --until: there is nothing between them")
+	}
+	return q, nil
 }
 
-// parseSince reads a DateTimeOffset, or a day in UTC.
-func parseSince(text string) (time.Time, error) {
+// instants returns the first and the last instant of what a flag names: a DateTimeOffset
+// or a day in UTC. Both are zero where the flag is not given.
+func instants(flag, text string) (first, last time.Time, err error) {
+	if text == "" {
+		return first, last, nil
+	}
 	if day, err := compliance.ParseDay(text); err == nil {
-		return day.Start(), nil
+		return day.Start(), (day + 1).Start().Add(-1), nil
 	}
 	at, err := compliance.ParseDateTimeOffset(text)
 	if err != nil {
-		return time.Time{}, usagef("--since: %w; or a day as 2026-01-31", err)
+		return first, last, usagef("--%s: %w; or a day as 2026-01-31", flag, err)
 	}
-	return at.Ticks().Time(), nil
+	return at.Ticks().Time(), at.Ticks().Time(), nil
 }
 
 // pageWriter writes the records of a page.

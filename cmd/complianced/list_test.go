@@ -62,8 +62,21 @@ func TestListShowsWhatIsBehindANumber(t *testing.T) {
 		{"list disk --stale --validity 60", ""},
 		{"list disk --since " + hour, "disk.a disk.b"},
 		{"list disk --since " + old[:10], "disk.a disk.b disk.c"},
+		{"list disk --until " + hour, "disk.a disk.b disk.c"},
+		{"list disk --until " + old, "disk.c"},
+		{"list disk --until " + old[:10], "disk.c"},
+		{"list --since " + old[:10] + " --until " + old[:10], "disk.c virus.b"},
+		{"list disk --since " + old + " --until " + old, "disk.c"},
+		{"list --status nonCompliant", "disk.b disk.c"},
+		{"list --status compliant,error", "disk.a virus.a virus.b"},
+		{"list --in-grace", "disk.b"},
+		{"list --stale", "disk.c virus.b"},
 		{"list --device b", "disk.b virus.b"},
 		{"list --worst error", "disk.a virus.a"},
+		{"list --devices", "disk.b disk.c virus.a"},
+		{"list --devices --worst error", "virus.a"},
+		{"list --devices --worst nonCompliant", "disk.b disk.c"},
+		{"list --devices --in-grace", "disk.b"},
 		{"list --worst nonCompliant", "disk.b disk.c virus.b"},
 		{"list virus --worst nonCompliant", "virus.b"},
 		{"list disk --device b --in-grace", "disk.b"},
@@ -85,6 +98,59 @@ func TestListShowsWhatIsBehindANumber(t *testing.T) {
 	}
 	if out := s.run("", "get", "disk", "b"); !strings.HasSuffix(out, "\neffective status: inGracePeriod; in grace until "+ends+"; stale: no\n") {
 		t.Error(out)
+	}
+}
+
+// TestANumberOfADayHasAListBehindIt goes on from page to page.
+func TestANumberOfADayHasAListBehindIt(t *testing.T) {
+	s := serve(t)
+	// The first and the last instant of a day, and those before and after it.
+	s.reported(
+		[4]string{"disk", "before", "2026-01-30T23:59:59.9999999Z", `{}`},
+		[4]string{"disk", "first", "2026-01-31T00:00:00Z", `{"status":"error"}`},
+		[4]string{"disk", "noon", "2026-01-31T14:00:00+02:00", `{"status":"compliant"}`},
+		[4]string{"disk", "last", "2026-01-31T23:59:59.9999999Z", `{"status":"error"}`},
+		[4]string{"disk", "after", "2026-02-01T00:00:00Z", `{}`},
+		[4]string{"virus", "noon", "2026-01-31T12:00:00Z", `{}`},
+	)
+	want := "         POLICY         DAY  RECORDS\n" +
+		"           disk  2026-01-30        1\n" +
+		"           disk  2026-01-31        3\n" +
+		"           disk  2026-02-01        1\n" +
+		"          virus  2026-01-31        1\n" +
+		"  (all records)  2026-01-30        1\n" +
+		"  (all records)  2026-01-31        4\n" +
+		"  (all records)  2026-02-01        1\n"
+	if diff := cmp.Diff(want, s.run("", "summary", "--days")); diff != "" {
+		t.Error(diff)
+	}
+	want = `{"days":{"disk":{"2026-01-30":1,"2026-01-31":3,"2026-02-01":1},"virus":{"2026-01-31":1}}}` + "\n"
+	if diff := cmp.Diff(want, s.run("", "summary", "--days", "-o", "json")); diff != "" {
+		t.Error(diff)
+	}
+	day := []string{"--since", "2026-01-31", "--until", "2026-01-31"}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"disk"}, "disk.first disk.last disk.noon"},
+		{nil, "disk.first disk.last disk.noon virus.noon"},
+		{[]string{"disk", "--status", "error"}, "disk.first disk.last"},
+	} {
+		var keys []string
+		args := append(append([]string{"list", "--data-dir", s.dir, "-o", "json", "--limit", "1"}, day...), test.args...)
+		for cursor, more := "", true; more; {
+			out, stderr, status := command(t, "", append(args, "--cursor", cursor)...)
+			if status != 0 {
+				t.Fatal(stderr)
+			}
+			keys = append(keys, keysIn(t, out)...)
+			_, cursor, more = strings.Cut(strings.TrimSpace(stderr), "--cursor ")
+		}
+		slices.Sort(keys)
+		if diff := cmp.Diff(test.want, strings.Join(keys, " ")); diff != "" {
+			t.Errorf("%v:\n%s", test.args, diff)
+		}
 	}
 }
 

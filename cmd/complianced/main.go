@@ -6,9 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/complianced/complianced/compliance"
 )
 
 // version is set by the linker.
@@ -22,11 +28,35 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "complianced:", err)
+	fmt.Fprintln(os.Stderr, "complianced:", advise(err))
 	if _, ok := errors.AsType[*usageError](err); ok {
 		os.Exit(2)
 	}
 	os.Exit(1)
+}
+
+// advise adds to an error what to do next, where it does not say so itself.
+func advise(err error) error {
+	if _, corrupt := errors.AsType[*compliance.CorruptError](err); corrupt {
+		return fmt.Errorf("%w; complianced verify --repair puts it right", err)
+	}
+	switch text := err.Error(); {
+	case isAway(err):
+		return fmt.Errorf("%w; is the server running? Its address is that of --%s or --%s, else of the serve in --data-dir",
+			err, natsURLFlag, redisURLFlag)
+	case strings.Contains(text, "NOAUTH "), strings.Contains(text, "WRONGPASS "):
+		return fmt.Errorf("%w; the password is that of --redis-password-file or %s", err, envRedisWord)
+	case errors.Is(err, nats.ErrAuthorization):
+		return fmt.Errorf("%w; the credentials are those of --nats-creds or of --%s", err, natsURLFlag)
+	}
+	return err
+}
+
+// isAway says that a server cannot be reached.
+func isAway(err error) bool {
+	network, ok := errors.AsType[*net.OpError](err)
+	return ok && network.Op != "listen" || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout)
 }
 
 // usageError is a wrong flag, argument or setting: exit status 2.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,14 +30,14 @@ const (
 
 func newProvision(c *common) *cobra.Command {
 	p := ingest.Provisioning{}
-	accept := false
+	gaps, accept := false, false
 	cmd := &cobra.Command{
 		Use:   "provision",
 		Short: "Create or update the streams and the layout",
 		Long: `Creates the streams in NATS and the layout in Redis. Of streams that are there it changes the
 limits that are given, and no others. The numbers of partitions and buckets are fixed once and
-for all.`,
-		Args: args(cobra.NoArgs),
+for all. With --gaps or --accept-gap it does nothing of that.`,
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.Layout.Validate(); err != nil {
 				return usagef("--partitions %d, --buckets %d: %w", p.Layout.Partitions, p.Layout.Buckets, err)
@@ -46,6 +47,12 @@ for all.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), provisionTimeout)
 			defer cancel()
+			if gaps && accept {
+				return usagef("--gaps lists gaps, --accept-gap forgets them: give one")
+			}
+			if gaps {
+				return c.listGaps(ctx, cmd)
+			}
 			if accept {
 				return c.acceptGaps(ctx, cmd)
 			}
@@ -59,6 +66,7 @@ for all.`,
 	flags.IntVar(&p.Layout.Buckets, "buckets", defaultBuckets, "number of buckets, at most 256; a Redis Cluster wants 256")
 	flags.DurationVar(&p.MaxAge, "max-age", defaultMaxAge, "how long the streams keep reports; 0 is for ever")
 	flags.IntVar(&p.Replicas, "replicas", 1, "replicas of each stream")
+	flags.BoolVar(&gaps, "gaps", false, "list the gaps: reports that the streams lost before they were merged, and that were not accepted as lost")
 	flags.BoolVar(&accept, "accept-gap", false, "forget the gaps that were noticed: what is lost is lost")
 	return cmd
 }
@@ -118,6 +126,29 @@ func provisionBoth(ctx context.Context, w io.Writer, nc *nats.Conn, options stor
 	}
 	fmt.Fprintf(w, "layout: %d partitions, %d buckets in redis at %s\n", p.Layout.Partitions, p.Layout.Buckets, state.Address())
 	return nil
+}
+
+// listGaps lists what compliance_stream_gap_reports counts.
+func (c *common) listGaps(ctx context.Context, cmd *cobra.Command) error {
+	state, err := c.clientStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer state.Close() //nolint:errcheck // Nothing was written.
+	layout := state.Layout()
+	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "STREAM\tFIRST\tLAST\tREPORTS\tNOTICED")
+	for partition := range layout.Partitions {
+		gaps, err := state.Gaps(ctx, layout.BucketsOf(partition))
+		if err != nil {
+			return err
+		}
+		for _, gap := range joined(gaps) {
+			fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%s\n", ingest.StreamName(layout, partition), gap.First, gap.Last,
+				gap.Last-gap.First+1, gap.Seen.UTC().Format(time.RFC3339))
+		}
+	}
+	return table.Flush()
 }
 
 // acceptGaps forgets the gaps of every bucket, each in a transaction of its own

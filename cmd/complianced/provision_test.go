@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/store"
 )
 
 // streams connects to the broker's JetStream.
@@ -68,12 +70,14 @@ func TestServeLeavesTheLimitsOfItsOwnStreamsAlone(t *testing.T) {
 func TestProvisionMakesNoStreamsForAnotherLayout(t *testing.T) {
 	b := startBroker(t, "")
 	own, raw := ownRedis(t, t.TempDir())
-	if err := raw.HSet(t.Context(), "cs:|meta", "layout", 1, "partitions", 1, "buckets", 256).Err(); err != nil {
-		t.Fatal(err)
-	}
-	_, stderr, status := command(t, "", "provision", "--nats-url", b.url(""), "--redis-url", own.URL())
-	if status != 1 || !strings.Contains(stderr, "256 buckets") {
-		t.Errorf("status %d: %s", status, stderr)
+	for version, say := range map[int]string{store.LayoutVersion: "256 buckets", 1: "layout version 1"} {
+		if err := raw.HSet(t.Context(), "cs:|meta", "layout", version, "partitions", 1, "buckets", 256).Err(); err != nil {
+			t.Fatal(err)
+		}
+		_, stderr, status := command(t, "", "provision", "--nats-url", b.url(""), "--redis-url", own.URL())
+		if status != 1 || !strings.Contains(stderr, say) {
+			t.Errorf("status %d: %s", status, stderr)
+		}
 	}
 	if _, err := b.streams().Stream(t.Context(), "COMPLIANCE_STATUS"); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("the stream was made: %v", err)

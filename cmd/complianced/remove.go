@@ -36,14 +36,14 @@ does not survive it. Then the command waits until the workers have applied the l
 
 What was reported before its record was removed brings nothing back, however late it comes; what
 is reported later does. A late report of a device that had no record makes one, unless the policy
-has left --allow-policies of serve. A removal is a report, too: remove a policy first, and take it
-out of --allow-policies then.
+has left --allow-policies of serve. A removal is taken of every policy: to retire one, take it out
+of --allow-policies first, and remove it then.
 
 A run that was interrupted is continued by the same command, because what is removed is not
 listed any more.`,
 		Example: `  complianced remove --device my-device
   complianced remove --policy my-policy --yes`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case (q.Device == "") == (q.Policy == ""):

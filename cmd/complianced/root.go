@@ -47,7 +47,7 @@ Try it: complianced demo
 
 Settings come from flags, then from the environment (--nats-url is COMPLIANCED_NATS_URL),
 then from a YAML file (--config) with the flags' names as keys.`,
-		Args:          args(cobra.NoArgs),
+		Args:          args(noArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -80,6 +80,14 @@ then from a YAML file (--config) with the flags' names as keys.`,
 		newProvision(c), newRemove(c), newVerify(c), newVersion(),
 	)
 	return root
+}
+
+// noArgs refuses arguments. [cobra.NoArgs] calls them unknown commands.
+func noArgs(cmd *cobra.Command, given []string) error {
+	if len(given) > 0 && cmd.HasParent() {
+		return fmt.Errorf("%s takes no arguments", cmd.CommandPath())
+	}
+	return cobra.NoArgs(cmd, given)
 }
 
 // args makes a wrong number of arguments a usage error.
@@ -131,7 +139,7 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  args(cobra.NoArgs),
+		Args:  args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "complianced", version)
 			return err

@@ -76,7 +76,7 @@ func newServe(c *common) *cobra.Command {
 Without --nats-url it runs a NATS server itself, without --redis-url a valkey-server or
 redis-server from PATH, both with their data in --data-dir. Servers that are named are waited
 for, and never provisioned: run complianced provision once.`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := c.logger(cmd.ErrOrStderr())
 			if err != nil {
@@ -101,7 +101,7 @@ func (s *server) add(cmd *cobra.Command) {
 	flags.StringSliceVar(&s.roles, "roles", []string{roleIngest, roleState}, "what to run: ingest merges reports, state serves the counts")
 	flags.StringVar(&s.metricsListen, "metrics-listen", "127.0.0.1:8081", "`address` of /metrics, /livez and /readyz; without a host, as :8081, on every interface")
 	flags.StringVar(&s.natsListen, "nats-listen", "127.0.0.1:4222", "`address` of the embedded NATS; without a host, as :4222, on every interface")
-	flags.StringSliceVar(&s.allow, "allow-policies", nil, "`patterns` of the policies to take, as policy-* (default all)")
+	flags.StringSliceVar(&s.allow, "allow-policies", nil, "`patterns` of the policies to take, as policy-* (default all); removals are taken of every policy")
 	flags.DurationVar(&s.tombstones, "tombstones", 0, "how long what is left of a removed record is kept; 0 is the streams' age limit plus 7 days")
 	s.validity.add(cmd)
 	flags.IntVar(&s.maxPolicies, "max-policies", 2000, "how many policies are labels of metrics; the rest is summed")

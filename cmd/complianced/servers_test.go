@@ -63,6 +63,48 @@ func TestTLSFilesDoNotGoWithPlainText(t *testing.T) {
 	}
 }
 
+// TestAServerThatIsAwaySaysWhatToDo tries one where nothing listens, one that says nothing,
+// and one that wants a password.
+func TestAServerThatIsAwaySaysWhatToDo(t *testing.T) {
+	t.Parallel() // A silent one is given up after seconds.
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	locked, raw := ownRedis(t, t.TempDir())
+	if err := raw.ConfigSet(t.Context(), "requirepass", "secret").Err(); err != nil {
+		t.Fatal(err)
+	}
+	broker, closed := startBroker(t, ""), startBroker(t, `{user: u, password: secret}`)
+	_, stderr, status := command(t, "", "verify", "--nats-url", closed.url(""), "--redis-url", locked.URL())
+	if status != 1 || !strings.Contains(stderr, "--nats-creds") {
+		t.Errorf("credentials: status %d: %s", status, stderr)
+	}
+	const nowhere, running = "127.0.0.1:1", "is the server running?"
+	for name, test := range map[string]struct{ nats, redis, say string }{
+		"nothing listens": {"nats://" + nowhere, "redis://" + nowhere, running},
+		"no socket":       {"nats://" + nowhere, "unix:///no/such/socket", running},
+		"silent":          {"nats://" + silent.Addr().String(), "redis://" + silent.Addr().String(), running},
+		"a password":      {broker.url(""), locked.URL(), "--redis-password-file or COMPLIANCED_REDIS_PASSWORD"},
+	} {
+		for _, args := range [][]string{
+			{"list", "p"}, {"export"}, {"summary"}, {"get", "p", "d", "--why"}, {"remove", "--policy", "p", "--yes"}, {"verify"}, {"provision", "--gaps"},
+		} {
+			if name == "a password" && args[0] == "verify" {
+				continue // Its streams come first, and there are none.
+			}
+			t.Run(name+" "+args[0], func(t *testing.T) {
+				t.Parallel()
+				_, stderr, status := command(t, "", append(args, "--nats-url", test.nats, "--redis-url", test.redis)...)
+				if status != 1 || !strings.Contains(stderr, test.say) || strings.Count(stderr, "\n") != 1 {
+					t.Errorf("%v: status %d: %s", args, status, stderr)
+				}
+			})
+		}
+	}
+}
+
 func TestServersAreNeverGuessedBesideOnesThatAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	told := `{"nats": "nats://127.0.0.1:1", "redis": "redis://127.0.0.1:1"}`

@@ -51,7 +51,7 @@ ids: a new file is readable by its owner alone. What the file held before is los
 Exit status: 0 when done or interrupted, 1 when reports are not accepted at the end.`,
 		Example: `  complianced simulate --devices 100000 --rate 5000 --duration 1m --journal load.ndjson
   complianced simulate --mix worst --devices 100000 --policies 5 --rate 0 --reports 300000`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := out.json()
 			if err != nil {

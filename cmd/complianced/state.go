@@ -110,16 +110,25 @@ func (s *stateReader) lag(ctx context.Context, n int, lowest compliance.Floor) (
 	return metrics.Lag{Messages: info.Last - next + 1, Age: max(0, time.Since(stored))}, nil
 }
 
-// lost counts the reports that the buckets' gaps cover, each once.
-func lost(gaps [][]compliance.Gap) uint64 {
+// joined are the gaps of all buckets without what they have in common, in sequence.
+func joined(gaps [][]compliance.Gap) []compliance.Gap {
 	all := slices.Concat(gaps...)
 	slices.SortFunc(all, func(a, b compliance.Gap) int { return cmp.Compare(a.First, b.First) })
-	var n, covered uint64
+	var list []compliance.Gap
 	for _, gap := range all {
-		if first := max(gap.First, covered+1); first <= gap.Last {
-			n += gap.Last - first + 1
-			covered = gap.Last
+		if n := len(list); n > 0 && gap.First <= list[n-1].Last {
+			list[n-1].Last = max(list[n-1].Last, gap.Last)
+			continue
 		}
+		list = append(list, gap)
+	}
+	return list
+}
+
+// lost counts the reports that the buckets' gaps cover, each once.
+func lost(gaps [][]compliance.Gap) (n uint64) {
+	for _, gap := range joined(gaps) {
+		n += gap.Last - gap.First + 1
 	}
 	return n
 }

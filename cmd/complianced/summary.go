@@ -21,10 +21,23 @@ import (
 func newSummary(c *common) *cobra.Command {
 	var out output
 	var fresh validity
+	var byDay bool
 	cmd := &cobra.Command{
 		Use:   "summary",
 		Short: "Show how many devices are in each status, by policy",
-		Args:  args(cobra.NoArgs),
+		Long: `Shows of each policy how many records are in each status, in their grace period and stale, and
+how many devices have each status as the worst of their records. With --days it shows how many
+records have their newest event on each UTC day.
+
+What is behind a number:
+  a status of a policy   complianced list POLICY --status STATUS
+  DEVICES of a policy    complianced list POLICY
+  IN GRACE               complianced list POLICY --in-grace
+  STALE                  complianced list POLICY --stale
+  (all records)          the same without POLICY; of DEVICES complianced export
+  (devices)              complianced list --devices --worst STATUS
+  a day                  complianced list POLICY --since DAY --until DAY`,
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := out.json()
 			if err := errors.Join(err, fresh.validate()); err != nil {
@@ -37,6 +50,13 @@ func newSummary(c *common) *cobra.Command {
 				return err
 			}
 			defer state.Close() //nolint:errcheck // Nothing was written.
+			if byDay {
+				days, err := state.Days(ctx)
+				if err != nil {
+					return err
+				}
+				return printDays(cmd.OutOrStdout(), days, asJSON)
+			}
 			totals, err := state.Totals(ctx, time.Now(), fresh.days)
 			if err != nil {
 				return err
@@ -48,6 +68,7 @@ func newSummary(c *common) *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&byDay, "days", false, "count the records by the UTC day of their newest event")
 	out.add(cmd)
 	fresh.add(cmd)
 	return cmd
@@ -99,7 +120,7 @@ func cells(of [compliance.NumStatuses]int) string {
 	return text.String()
 }
 
-// byName are those of a policy, or of all devices, by the names of the statuses.
+// byName are numbers by what they are of: a status, a policy or a day.
 type byName map[string]int
 
 func numbersOf(statuses [compliance.NumStatuses]int) byName {
@@ -118,4 +139,36 @@ func printTotalsJSON(w io.Writer, totals *store.Totals) error {
 	return json.NewEncoder(w).Encode(map[string]any{
 		"policies": policies, "inGrace": inGrace, "stale": stale, "devices": numbersOf(totals.Devices),
 	})
+}
+
+// printDays prints how many records of each policy have their newest event on each day.
+func printDays(w io.Writer, policies map[string]map[compliance.Day]int, asJSON bool) error {
+	if asJSON {
+		days := map[string]byName{}
+		for policy, of := range policies {
+			days[policy] = byName{}
+			for day, n := range of {
+				days[policy][day.String()] = n
+			}
+		}
+		return json.NewEncoder(w).Encode(map[string]any{"days": days})
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "POLICY\tDAY\tRECORDS\t")
+	rows := func(name string, of map[compliance.Day]int) {
+		for _, day := range slices.Sorted(maps.Keys(of)) {
+			fmt.Fprintf(table, "%s\t%s\t%d\t\n", name, day, of[day])
+		}
+	}
+	all := map[compliance.Day]int{}
+	for _, policy := range slices.Sorted(maps.Keys(policies)) {
+		rows(policy, policies[policy])
+		for day, n := range policies[policy] {
+			all[day] += n
+		}
+	}
+	if len(policies) > 1 {
+		rows("(all records)", all)
+	}
+	return table.Flush()
 }

@@ -58,7 +58,7 @@ those of which the stream still holds every version. Give it the --allow-policie
 of serve.
 
 Exit status: 0 where nothing differs, 1 on any difference, also one that is put right.`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := out.json()
 			if err != nil {

@@ -59,7 +59,7 @@ func (w *watchedRead) call(ctx context.Context) (metrics.Snapshot, error) {
 	switch {
 	case cause == w.last:
 	case err != nil:
-		w.log.WarnContext(ctx, "the state cannot be read; compliance_state_up is 0", slog.String("address", w.address), slog.Any("error", err))
+		w.log.WarnContext(ctx, "the state cannot be read; compliance_state_up is 0", slog.String("address", w.address), slog.Any("error", advise(err)))
 	default:
 		w.log.InfoContext(ctx, "the state can be read again", slog.String("address", w.address))
 	}

@@ -172,13 +172,22 @@ func printWhy(w io.Writer, record *compliance.Record, origins []origin) error {
 	return table.Flush()
 }
 
-// writeWhy writes the origins as JSON.
-func writeWhy(w io.Writer, key compliance.Key, origins []origin) error {
-	lines := json.NewEncoder(w)
-	lines.SetEscapeHTML(false)
-	return lines.Encode(struct {
+// writeWhy writes the origins as JSON, and what the record counts as where it exists.
+func writeWhy(w io.Writer, key compliance.Key, f compliance.Facts, validity int, origins []origin) error {
+	e := f.At(time.Now(), validity)
+	told := struct {
 		Policy     string   `json:"policy"`
 		Device     string   `json:"device"`
+		Removed    bool     `json:"removed"`
+		Effective  string   `json:"effectiveStatus,omitempty"`
+		InGrace    bool     `json:"inGrace"`
+		Stale      bool     `json:"stale"`
 		Properties []origin `json:"properties"`
-	}{key.Policy, key.Device, origins})
+	}{key.Policy, key.Device, !f.Exists, e.Status, e.InGrace, e.Stale, origins}
+	if !f.Exists {
+		told.Effective = ""
+	}
+	lines := json.NewEncoder(w)
+	lines.SetEscapeHTML(false)
+	return lines.Encode(told)
 }

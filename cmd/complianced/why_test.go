@@ -88,6 +88,9 @@ func TestWhyTellsWhereEachValueCameFrom(t *testing.T) {
 	if out := s.run("", "get", "p", "d", "--why"); !strings.Contains(out, row) || !strings.HasSuffix(out, "\neffective status: stale; no grace period; stale: yes\n") {
 		t.Error(out)
 	}
+	if out := s.run("", "get", "p", "d", "--why", "-o", "json"); !strings.HasPrefix(out, `{"policy":"p","device":"d","removed":false,"effectiveStatus":"stale","inGrace":false,"stale":true,"properties":[`) {
+		t.Error(out)
+	}
 	if have := s.whys("other"); have["status"] != `"unknown"  0` {
 		t.Errorf("never set: %q", have["status"])
 	}
@@ -117,7 +120,13 @@ func TestWhyTellsWhereEachValueCameFrom(t *testing.T) {
 	if have := s.whys("d")["id"]; have != `"d" deletion 9 end `+hash("end")+" 2026-02-01T00:00:00" {
 		t.Error(have)
 	}
-	if _, stderr, status := command(t, "", "--data-dir", s.dir, "get", "p", "d"); status != 1 || !strings.Contains(stderr, "no report") {
+	if out := s.run("", "get", "p", "d", "--why", "-o", "json"); !strings.HasPrefix(out, `{"policy":"p","device":"d","removed":true,"inGrace":false,"stale":false,"properties":[`) {
+		t.Error(out)
+	}
+	if out := s.run("", "get", "p", "d", "--why"); !strings.HasSuffix(out, "\nthe record was removed\n") {
+		t.Error(out)
+	}
+	if _, stderr, status := command(t, "", "--data-dir", s.dir, "get", "p", "d"); status != 1 || !strings.Contains(stderr, "it was removed; get --why shows when") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 	if _, stderr, status := command(t, "", "--data-dir", s.dir, "get", "p", "never", "--why"); status != 1 || !strings.Contains(stderr, "no report") {

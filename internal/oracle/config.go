@@ -9,6 +9,7 @@ type Config struct {
 	// Buckets is the number of buckets. Defaults to 16.
 	Buckets int
 	// Allow are the patterns of the policies whose reports are taken. Defaults to all.
+	// Removals are taken of every policy.
 	Allow []string
 	// InSequence says that no bucket had reports merged again on top of the records
 	// that they had made before. That holds also after crashes and where Redis lost

@@ -42,7 +42,7 @@ type Version struct {
 func Judge(m Message, c Config) Verdict {
 	j := judgement{message: m}
 	j.subject(c)
-	reported := j.body()
+	reported := j.body(c)
 	j.eventID()
 	j.eventTime(reported)
 	return j.verdict
@@ -78,19 +78,24 @@ func (j *judgement) subject(c Config) {
 	if !right {
 		j.violate("invalidSubject", "")
 	}
-	if named && !c.allows(key.Policy) {
-		j.violate("policyNotAllowed", "")
-	}
 }
 
-// body judges the payload and returns the time of lastReportedDateTime, 0 where
-// it names none.
-func (j *judgement) body() instant {
-	if len(j.message.Body) > maxBody {
+// body judges the policy and the payload and returns the time of
+// lastReportedDateTime, 0 where it names none.
+func (j *judgement) body(c Config) instant {
+	var root node
+	large, ok := len(j.message.Body) > maxBody, false
+	if !large {
+		root, ok = parseJSON(j.message.Body)
+	}
+	removes := ok && root.kind == jsonObject && root.member("@removed").kind == jsonObject
+	if j.named && !removes && !c.allows(j.verdict.Key.Policy) {
+		j.violate("policyNotAllowed", "")
+	}
+	if large {
 		j.violate("tooLarge", "")
 		return 0
 	}
-	root, ok := parseJSON(j.message.Body)
 	if !ok {
 		j.violate("malformedJson", "")
 		return 0
