@@ -236,7 +236,7 @@ func (l *Loop) apply(ctx context.Context, tx transaction, done func(int, []*comp
 			return foreign, nil
 		}
 		other, ok := errors.AsType[*compliance.FloorError](err)
-		if !ok || other.Have.Absent() || !other.Have.SameStream(tx.To) || other.Have.Sequence < tx.From.Sequence {
+		if !ok || other.Have.Absent() || other.Have.Torn || !other.Have.SameStream(tx.To) || other.Have.Sequence < tx.From.Sequence {
 			return foreign, err
 		}
 		foreign = foreign || !l.wrote(other.Have)

@@ -75,6 +75,8 @@ type application struct {
 
 	// What follows is used again by later transactions.
 
+	// have is the floor as it was read.
+	have    sealed
 	entries []entry
 	byKey   map[compliance.Key]int32
 	// chain has, for each report, the next one of the same record.
@@ -154,7 +156,7 @@ func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) erro
 	if _, ok := errors.AsType[*compliance.CorruptError](err); !ok {
 		return err
 	}
-	have, floorErr := readFloor(tx.Get(ctx, a.keys.floor))
+	have, floorErr := askFloor(ctx, tx, a.tx.Bucket).read()
 	switch {
 	case floorErr != nil:
 		return floorErr
@@ -169,7 +171,7 @@ func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) erro
 func (a *application) read(ctx context.Context, tx *redis.Tx) (happened bool, err error) {
 	a.group()
 	pipe := tx.Pipeline()
-	floor := pipe.Get(ctx, a.keys.floor)
+	floor := askFloor(ctx, pipe, a.tx.Bucket)
 	a.args = a.args[:0]
 	for i := range a.entries {
 		a.ask(ctx, pipe, &a.entries[i])
@@ -182,10 +184,10 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (happened bool, er
 	probes := a.probe(ctx, pipe)
 	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
 
-	have, err := readFloor(floor)
-	if err != nil {
+	if a.have, err = floor.read(); err != nil {
 		return false, err
 	}
+	have := a.have.Floor
 	switch {
 	case have.Equal(a.tx.To):
 		return true, nil
@@ -377,6 +379,7 @@ func (a *application) merge() {
 // write sends the transaction. Nothing in it can fail unless a key is corrupt.
 func (a *application) write(ctx context.Context, tx *redis.Tx) error {
 	pipe := tx.TxPipeline()
+	a.have.reseal(ctx, pipe, a.keys.seal, &a.tx)
 	if a.tx.Recount {
 		a.found.write(ctx, pipe, &a.keys)
 	}
@@ -425,7 +428,9 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 		pipe.Del(ctx, e.name)
 		pipe.ZRem(ctx, a.keys.tombstones, member(e.key))
 	case e.new.Tombstone():
-		pipe.Del(ctx, e.name)
+		if e.old.Exists() {
+			pipe.Del(ctx, e.name)
+		}
 		pipe.HSet(ctx, e.name, encode(&e.new))
 		pipe.ZAdd(ctx, a.keys.tombstones, redis.Z{Score: float64(e.new.StoredMillis), Member: member(e.key)})
 	case e.first == none:
@@ -434,10 +439,9 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 		a.update(ctx, pipe, e)
 	default:
 		if e.old.Tombstone() {
-			pipe.Del(ctx, e.name)
 			pipe.ZRem(ctx, a.keys.tombstones, member(e.key))
 		}
-		pipe.HSet(ctx, e.name, encode(&e.new))
+		writeNew(ctx, pipe, e.name, &e.new)
 	}
 }
 
@@ -460,12 +464,13 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 		gone = append(gone, fieldVersions)
 	}
 	for _, p := range valueOrder {
-		if !e.moved.Has(p) || e.new.Values[p] == e.old.Values[p] {
+		if !e.moved.Has(p) {
 			continue
 		}
 		if text := storedValue(&e.new.Values[p]); text != nil {
 			a.args = append(a.args, &valueFields[p], text)
 		} else {
+			a.args = append(a.args, &valueFields[p], &nullText) // See writeNew.
 			gone = append(gone, valueFields[p])
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,7 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	want := oracle.Snapshot{
 		"cs:|meta":          hash("layout", "2", "partitions", "1", "buckets", "1"),
 		tag + "|floor":      {Type: "string", Text: fmt.Sprintf("COMPLIANCE_STATUS %d 6 %d 1 1 w", began.UnixNano(), began.UnixNano())},
+		tag + "|seal":       {Type: "string", Text: strconv.FormatUint(xxh3.HashString("w")>>12, 10)},
 		tag + policy + ":d": hash("v", newest+"g019b81276001"+"....00..", "g", "2026-01-03T14:00:00.0000001+14:00"),
 		tag + "q:d":         hash("v", newest+"3"+".....0.."),
 		tag + "q:e":         hash("v", newest+"4"+"....00..", "g", "2026-01-01T23:50:00Z"),
