@@ -19,20 +19,21 @@ const maxExpired = 1000
 // written. Three to five round trips:
 //
 //	WATCH  floor
-//	read   floor, of each record its head, expired tombstones
+//	read   floor, seal, of each record its head, expired tombstones
 //	read   where heads are not enough, the whole records: a report ties with one, its
 //	       grace period decides, it has too many versions, it is new, a tombstone expires
 //	read   what follows from the records that changed, where it changes with them
-//	EXEC   records that changed, what follows from them, gaps, floor
+//	EXEC   seal, records that changed, what follows from them, gaps, floor
 //
-// Keys read: cs:{hh}:|floor, |tombs, the records of the reports, the expired
+// Keys read: cs:{hh}:|floor, |seal, |tombs, the records of the reports, the expired
 // tombstones, and of what follows (see derived) those that change. Keys written: the
-// same and cs:{hh}:|gaps; the floor always.
+// same and cs:{hh}:|gaps; floor and seal always.
 //
 // Outcomes:
 //   - nil: the transaction happened, once. The effects are those of the reports, in
 //     their order; there are none where an earlier call of Apply had made it happen.
-//   - [*compliance.FloorError]: nothing happened; the floor is neither From nor To.
+//   - [*compliance.FloorError]: nothing happened; the floor is neither From nor To, or it is torn
+//     and From is not.
 //   - [*compliance.CorruptError]: a key has another type or content than it must
 //     have. Nothing happened, unless the key became so while the transaction ran:
 //     then what stands beside it is written; read the floor.
@@ -470,7 +471,7 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 		if text := storedValue(&e.new.Values[p]); text != nil {
 			a.args = append(a.args, &valueFields[p], text)
 		} else {
-			a.args = append(a.args, &valueFields[p], &nullText) // See writeNew.
+			a.args = append(a.args, &valueFields[p], &nullText) // As in writeNew.
 			gone = append(gone, valueFields[p])
 		}
 	}

@@ -86,21 +86,21 @@ func (s *sealed) reseal(ctx context.Context, pipe redis.Pipeliner, key string, t
 
 // writeNew writes a record in the place of a tombstone or of none. Values that were
 // cleared are set and taken away, as Redis keeps no command in its append-only file that
-// changed nothing: there the part of a transaction can stand before this one that sets
-// them.
+// changed nothing: there a part of a transaction can stand before this one that sets
+// them. The head comes last, so that no part of this one is a record.
 func writeNew(ctx context.Context, pipe redis.Pipeliner, name string, r *compliance.Record) {
-	hash := encode(r)
-	var gone []string
+	var cleared, set []string
 	for _, p := range valueOrder {
 		if r.Values[p].Kind == compliance.Cleared {
-			hash = append(hash, valueFields[p], nullText)
-			gone = append(gone, valueFields[p])
+			cleared = append(cleared, valueFields[p])
+			set = append(set, valueFields[p], nullText)
 		}
 	}
-	pipe.HSet(ctx, name, hash)
-	if len(gone) > 0 {
-		pipe.HDel(ctx, name, gone...)
+	if len(cleared) > 0 {
+		pipe.HSet(ctx, name, set)
+		pipe.HDel(ctx, name, cleared...)
 	}
+	pipe.HSet(ctx, name, encode(r))
 }
 
 // decodeTorn reads a record on top of which a part of a transaction was run. The head
