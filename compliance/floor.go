@@ -23,6 +23,9 @@ type Floor struct {
 	// Repair marks a floor that was set back on purpose, so that the bucket is
 	// merged again. What the stream has lost below it is no gap.
 	Repair bool
+	// Torn says that the bucket has a part of a transaction beside those that led to
+	// the floor. Its next transaction must be a recount. It is read, never written.
+	Torn bool
 }
 
 // Absent reports whether there is no floor at all.
@@ -46,7 +49,7 @@ func (f Floor) SameStream(g Floor) bool {
 // Equal reports whether both are the same floor, left by the same transaction.
 func (f Floor) Equal(g Floor) bool {
 	return f.SameStream(g) && f.Sequence == g.Sequence && f.Stored.Equal(g.Stored) &&
-		f.Layout == g.Layout && f.Write == g.Write && f.Repair == g.Repair
+		f.Layout == g.Layout && f.Write == g.Write && f.Repair == g.Repair && f.Torn == g.Torn
 }
 
 // FloorError says that a bucket's floor is not the expected one: another worker
@@ -83,8 +86,12 @@ type Transaction struct {
 	Gaps []Gap
 	// Accept forgets the gaps that were noticed before.
 	Accept bool
-	// Recount makes the counts and the index of tombstones anew from the records,
-	// and deletes what cannot be read.
+	// Whole writes the values that reports set also where they are there. The next
+	// reports of a bucket need it, as far as one batch reaches, where a transaction can
+	// have been lost: a part of it may still come back. See seal.go in package store.
+	Whole bool
+	// Recount makes all that follows from the records anew, and deletes what cannot be
+	// read. Where From is torn, it makes the torn records whole first.
 	Recount bool
 }
 

@@ -99,18 +99,24 @@ func (l *Loop) inspectOnce(ctx context.Context, floors []compliance.Floor) (Stre
 func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken, recreated bool) (back bool, err error) {
 	causes := map[Cause]bool{StreamRecreated: recreated}
 	for i, have := range floors {
+		if !l.settled || !have.Equal(l.floors[i]) {
+			l.whole[i] = fromTheNext
+		}
 		cause, again, err := l.judge(i, have, broken)
-		if err == nil && again {
+		switch {
+		case err != nil:
+		case again:
 			err = l.mergeAgain(ctx, i, have)
+		case have.Torn:
+			err = l.recount(ctx, i, have)
+		default:
+			l.floors[i] = have
 		}
 		if err != nil {
 			return back, err
 		}
 		causes[cause] = true
 		back = back || again || cause == StoreBehind || cause == StoreEmpty
-		if !again {
-			l.floors[i] = have
-		}
 	}
 	back = back || !l.settled
 	l.settled = true
@@ -141,6 +147,8 @@ func (l *Loop) judge(i int, have compliance.Floor, broken bool) (cause Cause, ag
 		return "", true, nil
 	case !isOf(have, l.stream):
 		return StreamRecreated, true, nil
+	case have.Torn:
+		return StoreBehind, false, nil
 	case !l.settled || have.Equal(want):
 		return "", false, nil
 	case have.Sequence < want.Sequence:
@@ -214,16 +222,39 @@ func (l *Loop) broken(ctx context.Context, info StreamInfo, floors []compliance.
 // mergeAgain sets a bucket's floor back to before the first report of the
 // stream, as a repair. Merging again what is merged changes nothing.
 func (l *Loop) mergeAgain(ctx context.Context, i int, have compliance.Floor) error {
-	b := l.buckets[i]
 	to := l.floor(position{sequence: l.stream.First - 1})
 	to.Repair = true
-	_, err := l.store.Apply(ctx, compliance.Transaction{Bucket: b, From: have, To: to, Recount: l.corrupt[b]})
-	if err != nil {
-		l.noteCorrupt(ctx, b, err)
-		return fmt.Errorf("merge bucket %02x again: %w", int(b), err)
+	recount := l.corrupt[l.buckets[i]] || have.Torn || have.Unreadable()
+	if err := l.replace(ctx, i, compliance.Transaction{From: have, To: to, Recount: recount}); err != nil {
+		return fmt.Errorf("merge bucket %02x again: %w", int(l.buckets[i]), err)
 	}
-	l.floors[i] = to
-	delete(l.corrupt, b)
+	return nil
+}
+
+// recount has a bucket that is torn recounted. What the part of a transaction did to
+// the records is of reports that the floor covers or that are merged again, so the
+// floor stays where it is.
+func (l *Loop) recount(ctx context.Context, i int, have compliance.Floor) error {
+	b := l.buckets[i]
+	l.options.Logger.LogAttrs(ctx, slog.LevelWarn, "redis took in a part of a transaction; the bucket is recounted",
+		slog.Int("partition", l.options.Partition), slog.Int("bucket", int(b)))
+	to := l.floor(position{have.Sequence, have.Stored})
+	to.Repair = have.Repair
+	if err := l.replace(ctx, i, compliance.Transaction{From: have, To: to, Recount: true}); err != nil {
+		return fmt.Errorf("recount bucket %02x: %w", int(b), err)
+	}
+	return nil
+}
+
+// replace runs a transaction that puts a bucket right.
+func (l *Loop) replace(ctx context.Context, i int, tx compliance.Transaction) error {
+	tx.Bucket = l.buckets[i]
+	if _, err := l.store.Apply(ctx, tx); err != nil {
+		l.noteCorrupt(ctx, tx.Bucket, err)
+		return err
+	}
+	l.floors[i] = tx.To
+	delete(l.corrupt, tx.Bucket)
 	return nil
 }
 

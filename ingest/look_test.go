@@ -109,22 +109,24 @@ func TestACorruptKeyHasItsBucketRecountedAndMergedAgain(t *testing.T) {
 		// prepare makes the call happen that finds the corrupt key.
 		prepare func(*rig)
 		change  func(*ingest.Options)
+		// others are the other buckets that are recounted.
+		others []compliance.Bucket
 	}{
-		{"while reports are merged", hasReports, func(r *rig) { r.publish(0, 100, "error") }, nil},
+		{"while reports are merged", hasReports, func(r *rig) { r.publish(0, 100, "error") }, nil, nil},
 		{"while a floor is moved up", moves, func(r *rig) {
 			r.stream.publish(keyIn(2, 0), `{}`)
-		}, func(o *ingest.Options) { o.LookEvery = 10 * time.Millisecond }},
+		}, func(o *ingest.Options) { o.LookEvery = 10 * time.Millisecond }, nil},
 		{"while a gap is passed", func(tx compliance.Transaction) bool { return len(tx.Gaps) > 0 }, func(r *rig) {
 			r.publish(100, 120, "error")
 			r.stream.remove(101)
-		}, nil},
+		}, nil, nil},
 		{"while a bucket is merged again", repairs, func(r *rig) {
 			for b := range layout.Buckets {
 				r.setFloor(compliance.Bucket(b), compliance.UnreadableFloor("junk"))
 			}
 			r.view.reset()
 			r.publish(0, 100, "error")
-		}, nil},
+		}, nil, []compliance.Bucket{0, 2, 3}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -143,7 +145,11 @@ func TestACorruptKeyHasItsBucketRecountedAndMergedAgain(t *testing.T) {
 			eventually(t, "a recount", func() bool { return len(r.tap.recounts()) > 0 })
 			r.publish(0, 100, "compliant")
 			r.reaches(broken, lastOf(r.messages(), broken))
-			if diff := cmp.Diff(map[compliance.Bucket]int{broken: 1}, r.tap.recounts()); diff != "" {
+			want := map[compliance.Bucket]int{broken: 1}
+			for _, b := range c.others {
+				want[b] = 1
+			}
+			if diff := cmp.Diff(want, r.tap.recounts()); diff != "" {
 				t.Error(diff)
 			}
 			for _, tx := range r.tap.since(0) {
@@ -547,4 +553,71 @@ func TestWhatTheStreamLostUnderAReaderIsAGapAlsoWhereNothingFollows(t *testing.T
 	r.publish(110, 120, "compliant")
 	r.settled()
 	r.stop()
+}
+
+func TestATornBucketIsRecountedWhereItsFloorIs(t *testing.T) {
+	const torn = compliance.Bucket(1)
+	tear := func(r *rig) compliance.Floor {
+		f := r.floorOf(torn)
+		f.Torn = true
+		r.setFloor(torn, f)
+		return f
+	}
+	// recounted checks that the bucket was recounted once, and nothing merged again.
+	recounted := func(r *rig, at compliance.Floor, n int) {
+		r.Helper()
+		eventually(r.T, "a recount", func() bool { return len(r.tap.recounts()) > 0 })
+		r.settled()
+		if diff := cmp.Diff(map[compliance.Bucket]int{torn: 1}, r.tap.recounts()); diff != "" {
+			r.Error(diff)
+		}
+		for _, tx := range r.tap.since(n) {
+			if tx.Recount && (!tx.From.Equal(at) || tx.To.Sequence != at.Sequence || !tx.To.Stored.Equal(at.Stored) || tx.To.Repair) {
+				r.Errorf("recounted from %+v to %+v", tx.From, tx.To)
+			}
+			if !tx.Recount && tx.To.Sequence < tx.From.Sequence {
+				r.Errorf("bucket %d goes back", tx.Bucket)
+			}
+		}
+		r.same(r.messages())
+		r.wantNoGap()
+	}
+	t.Run("when the loop looks", func(t *testing.T) {
+		r := setup(t)
+		r.publish(0, 100, "compliant")
+		r.startWith(func(o *ingest.Options) { o.LookEvery = 10 * time.Millisecond })
+		r.settled()
+		n := r.tap.count()
+		recounted(r, tear(r), n)
+		if have := r.observer.rewound(ingest.StoreBehind); have != 1 {
+			t.Errorf("want one rewind, have %d", have)
+		}
+	})
+	t.Run("when reports come", func(t *testing.T) {
+		r := setup(t)
+		r.publish(0, 100, "compliant")
+		r.startWith(nil)
+		r.settled()
+		n := r.tap.count()
+		at := tear(r)
+		r.publish(0, 100, "error")
+		recounted(r, at, n)
+	})
+	t.Run("when the loop starts", func(t *testing.T) {
+		r := setup(t)
+		r.publish(0, 100, "compliant")
+		r.startWith(nil)
+		r.settled()
+		r.stop()
+		at := tear(r)
+		r.startWith(nil)
+		recounted(r, at, r.tap.count())
+	})
+	t.Run("when there is no floor", func(t *testing.T) {
+		r := setup(t)
+		r.setFloor(torn, compliance.Floor{Torn: true})
+		r.publish(0, 100, "compliant")
+		r.startWith(nil)
+		recounted(r, compliance.Floor{Torn: true}, 0)
+	})
 }

@@ -93,6 +93,9 @@ type Loop struct {
 	// floors are the expected floors, one for each of buckets, once settled.
 	floors  []compliance.Floor
 	settled bool
+	// whole has, for each of buckets, the last report whose transaction writes values
+	// also where they are there; see writesWhole.
+	whole []uint64
 	// corrupt are the buckets in which a key was found corrupt.
 	corrupt map[compliance.Bucket]bool
 	// next is the sequence that the reader has to bring next.
@@ -151,6 +154,7 @@ func NewLoop(source Source, store Store, outlet Outlet, options Options) (*Loop,
 		writer:  uuid.NewString()[:8],
 		lost:    true,
 		floors:  make([]compliance.Floor, len(buckets)),
+		whole:   make([]uint64, len(buckets)),
 		groups:  make([][]*compliance.Report, len(buckets)),
 	}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -141,6 +142,7 @@ func (l *Loop) merge(ctx context.Context, end position) ([]Reply, error) {
 		if len(reports) > 0 {
 			txs = append(txs, transaction{compliance.Transaction{
 				Bucket: l.buckets[i], From: l.floors[i], To: l.floor(end), Reports: reports,
+				Whole: l.writesWhole(i, reports),
 			}, i})
 		}
 	}
@@ -209,9 +211,30 @@ func (l *Loop) applyAll(ctx context.Context, txs []transaction, done func(int, [
 		l.options.Observer.ObserveRewind(string(OwnerChanged))
 	}
 	for i, err := range errs {
+		if err != nil {
+			l.whole[txs[i].index] = fromTheNext
+		}
 		l.noteCorrupt(ctx, txs[i].Bucket, err)
 	}
 	return errors.Join(errs...)
+}
+
+// fromTheNext is in the place of the last report in question where not even the first
+// one is known.
+const fromTheNext = math.MaxUint64
+
+// writesWhole tells whether a transaction with these reports has to write values also
+// where they are there. Where the floor is not the one that was left, or it is not known
+// what became of a transaction, Redis may later take in a part of one that was lost: of
+// the bucket's next reports, as far as one batch reaches. What these set is then written
+// once more behind it. All later reports can only have been in transactions that Redis
+// has, or has nothing of.
+func (l *Loop) writesWhole(i int, reports []*compliance.Report) bool {
+	first := reports[0].Sequence
+	if l.whole[i] == fromTheNext {
+		l.whole[i] = first + maxBatchReports
+	}
+	return first <= l.whole[i]
 }
 
 // noteCorrupt has the next look recount a bucket in which a key is corrupt, and
@@ -236,11 +259,12 @@ func (l *Loop) apply(ctx context.Context, tx transaction, done func(int, []*comp
 			return foreign, nil
 		}
 		other, ok := errors.AsType[*compliance.FloorError](err)
-		if !ok || other.Have.Absent() || !other.Have.SameStream(tx.To) || other.Have.Sequence < tx.From.Sequence {
+		if !ok || other.Have.Absent() || other.Have.Torn || !other.Have.SameStream(tx.To) || other.Have.Sequence < tx.From.Sequence {
 			return foreign, err
 		}
 		foreign = foreign || !l.wrote(other.Have)
 		l.floors[tx.index], tx.From = other.Have, other.Have
+		l.whole[tx.index], tx.Whole = fromTheNext, true
 		covered := 0
 		for covered < len(tx.Reports) && tx.Reports[covered].Sequence <= other.Have.Sequence {
 			covered++

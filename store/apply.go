@@ -19,21 +19,22 @@ const maxExpired = 1000
 // written. Three to five round trips:
 //
 //	WATCH  floor
-//	read   floor, of each record its head, expired tombstones
+//	read   floor, seal, of each record its head, expired tombstones
 //	read   where heads are not enough, the whole records: a report ties with one, its
 //	       grace period decides, it changes some values and leaves others, it is new, a
 //	       tombstone expires
 //	read   what follows from the records that changed, where it changes with them
-//	EXEC   records that changed, what follows from them, gaps, floor
+//	EXEC   seal, records that changed, what follows from them, gaps, floor
 //
-// Keys read: cs:{hh}:|floor, |tombs, the records of the reports, the expired
+// Keys read: cs:{hh}:|floor, |seal, |tombs, the records of the reports, the expired
 // tombstones, and of what follows (see derived) those that change. Keys written: the
-// same and cs:{hh}:|gaps; the floor always.
+// same and cs:{hh}:|gaps; floor and seal always.
 //
 // Outcomes:
 //   - nil: the transaction happened, once. The effects are those of the reports, in
 //     their order; there are none where an earlier call of Apply had made it happen.
-//   - [*compliance.FloorError]: nothing happened; the floor is neither From nor To.
+//   - [*compliance.FloorError]: nothing happened; the floor is neither From nor To, or it is torn
+//     and From is not.
 //   - [*compliance.CorruptError]: a key has another type or content than it must
 //     have. Nothing happened, unless the key became so while the transaction ran:
 //     then what stands beside it is written; read the floor.
@@ -76,6 +77,8 @@ type application struct {
 
 	// What follows is used again by later transactions.
 
+	// have is the floor as it was read.
+	have    sealed
 	entries []entry
 	byKey   map[compliance.Key]int32
 	// chain has, for each report, the next one of the same record.
@@ -153,7 +156,7 @@ func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) erro
 	if _, ok := errors.AsType[*compliance.CorruptError](err); !ok {
 		return err
 	}
-	have, floorErr := readFloor(tx.Get(ctx, a.keys.floor))
+	have, floorErr := askFloor(ctx, tx, a.tx.Bucket).read()
 	switch {
 	case floorErr != nil:
 		return floorErr
@@ -168,7 +171,7 @@ func (a *application) confirm(ctx context.Context, tx *redis.Tx, err error) erro
 func (a *application) read(ctx context.Context, tx *redis.Tx) (happened bool, err error) {
 	a.group()
 	pipe := tx.Pipeline()
-	floor := pipe.Get(ctx, a.keys.floor)
+	floor := askFloor(ctx, pipe, a.tx.Bucket)
 	a.args = a.args[:0]
 	for i := range a.entries {
 		a.ask(ctx, pipe, &a.entries[i])
@@ -181,10 +184,10 @@ func (a *application) read(ctx context.Context, tx *redis.Tx) (happened bool, er
 	probes := a.probe(ctx, pipe)
 	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
 
-	have, err := readFloor(floor)
-	if err != nil {
+	if a.have, err = floor.read(); err != nil {
 		return false, err
 	}
+	have := a.have.Floor
 	switch {
 	case have.Equal(a.tx.To):
 		return true, nil
@@ -370,6 +373,7 @@ func (a *application) merge() {
 // write sends the transaction. Nothing in it can fail unless a key is corrupt.
 func (a *application) write(ctx context.Context, tx *redis.Tx) error {
 	pipe := tx.TxPipeline()
+	a.have.reseal(ctx, pipe, a.keys.seal, &a.tx)
 	if a.tx.Recount {
 		a.found.write(ctx, pipe, &a.keys)
 	}
@@ -418,7 +422,9 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 		pipe.Del(ctx, e.name)
 		pipe.ZRem(ctx, a.keys.tombstones, member(e.key))
 	case e.new.Tombstone():
-		pipe.Del(ctx, e.name)
+		if e.old.Exists() {
+			pipe.Del(ctx, e.name)
+		}
 		pipe.HSet(ctx, e.name, encode(&e.new))
 		pipe.ZAdd(ctx, a.keys.tombstones, redis.Z{Score: float64(e.new.StoredMillis), Member: member(e.key)})
 	case e.first == none:
@@ -427,10 +433,9 @@ func (a *application) writeRecord(ctx context.Context, pipe redis.Pipeliner, e *
 		a.update(ctx, pipe, e)
 	default:
 		if e.old.Tombstone() {
-			pipe.Del(ctx, e.name)
 			pipe.ZRem(ctx, a.keys.tombstones, member(e.key))
 		}
-		pipe.HSet(ctx, e.name, encode(&e.new))
+		writeNew(ctx, pipe, e.name, &e.new)
 	}
 }
 
@@ -440,7 +445,7 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 	if e.full || e.moved&describedSet != 0 {
 		digest = digestOf(&e.new)
 	}
-	repeated := !e.full && digest == e.oldDigest
+	repeated := !a.tx.Whole && !e.full && digest == e.oldDigest
 	var buffer [256]byte
 	head := appendHead(buffer[:0], &e.new, digest)
 	start := a.begin("hset", &e.name)
@@ -450,12 +455,13 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 	}
 	var gone []string
 	for _, p := range valueOrder {
-		if !e.moved.Has(p) || e.new.Values[p] == e.old.Values[p] || repeated && describedSet.Has(p) {
+		if !e.moved.Has(p) || repeated && describedSet.Has(p) {
 			continue
 		}
 		if text := storedValue(&e.new.Values[p]); text != nil {
 			a.args = append(a.args, &valueFields[p], text)
 		} else {
+			a.args = append(a.args, &valueFields[p], &nullText) // As in writeNew.
 			gone = append(gone, valueFields[p])
 		}
 	}

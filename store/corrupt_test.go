@@ -296,7 +296,7 @@ func TestAnIndexEntryOfALivingRecordGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, r, floor(1, "a"), floor(2, "b"))
-	want["cs:{00}:|floor"] = store.FormatFloor(floor(2, "b"))
+	want["cs:{00}:|floor"], want["cs:{00}:|seal"] = store.FormatFloor(floor(2, "b")), store.Seal(floor(2, "b"))
 	if diff := cmp.Diff(want, s.dump(t)); diff != "" {
 		t.Errorf("(-want +redis):\n%s", diff)
 	}

@@ -6,6 +6,10 @@
 //   - Every write to a bucket is one fenced transaction ([Redis.Apply]): it
 //     happens as a whole or not at all, only on top of the expected floor, and
 //     leaves a new one. An answer that never came is settled by the floor.
+//   - A part of a transaction that Redis takes in all the same, from an append-only file
+//     that was cut, is told by the seal: [Redis.Floors] calls the floor torn, and nothing
+//     is written to the bucket until it is recounted. The records lose nothing by it that
+//     the reports after the floor do not bring back.
 //   - The counts are written as absolute values in the transaction that changes
 //     the records. They equal a recount at every instant.
 //   - [compliance.Record.Merge] alone decides what is stored. [Memory] calls it
@@ -28,6 +32,12 @@
 // created and stored are Unix times in nanoseconds (stored is 0 before the first
 // report). The last word is there only while the bucket is merged again on
 // purpose.
+//
+// # The seal
+//
+// The seal is a number: the first 52 bits of the xxh3 of the floor's write id. A
+// transaction moves it by the difference, in its first command. Where there is no seal,
+// as in a Redis that an earlier version wrote, nothing is torn.
 //
 // # Keys
 //

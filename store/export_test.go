@@ -15,6 +15,9 @@ var (
 	ParseFloor  = parseFloor
 )
 
+// Seal is the seal of a floor, as Redis has it.
+func Seal(f compliance.Floor) string { return strconv.FormatInt(sealOf(f), 10) }
+
 // FullFields are the names of what Decode reads.
 var FullFields = fullFields
 

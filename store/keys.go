@@ -16,6 +16,7 @@ const (
 	keyPrefix   = "cs:"
 	metaKey     = keyPrefix + "|meta"
 	floorName   = "|floor"
+	sealName    = "|seal"
 	gapsName    = "|gaps"
 	selfTestKey = "|selftest:"
 )
@@ -39,18 +40,19 @@ func tag(b compliance.Bucket) string { return fmt.Sprintf("%s{%02x}:", keyPrefix
 
 func countsKey(b compliance.Bucket) string { return tag(b) + countsName }
 func floorKey(b compliance.Bucket) string  { return tag(b) + floorName }
+func sealKey(b compliance.Bucket) string   { return tag(b) + sealName }
 func gapsKey(b compliance.Bucket) string   { return tag(b) + gapsName }
 
 // bucketKeys are the keys of a bucket.
 type bucketKeys struct {
-	tag, floor, gaps                                                              string
+	tag, floor, seal, gaps                                                        string
 	counts, days, grace, graceDays, devices, rollup, worst, attention, tombstones string
 }
 
 func keysOf(b compliance.Bucket) bucketKeys {
 	tag := tag(b)
 	return bucketKeys{
-		tag: tag, floor: tag + floorName, gaps: tag + gapsName, counts: tag + countsName, days: tag + daysName,
+		tag: tag, floor: tag + floorName, seal: tag + sealName, gaps: tag + gapsName, counts: tag + countsName, days: tag + daysName,
 		grace: tag + graceName, graceDays: tag + graceDaysName, devices: tag + devicesName, rollup: tag + rollupName,
 		worst: tag + worstName, attention: tag + attentionName, tombstones: tag + tombsName,
 	}

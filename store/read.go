@@ -79,18 +79,18 @@ func (r *Redis) Floors(ctx context.Context, buckets []compliance.Bucket) ([]comp
 // ReadFloors returns the floors of buckets, in their order, and writes nothing.
 func (r *Redis) ReadFloors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
 	pipe := r.client.Pipeline()
-	replies := make([]*redis.StringCmd, len(buckets))
+	replies := make([]floorReply, len(buckets))
 	for i, b := range buckets {
-		replies[i] = pipe.Get(ctx, floorKey(b))
+		replies[i] = askFloor(ctx, pipe, b)
 	}
 	_, _ = pipe.Exec(ctx)
 	floors := make([]compliance.Floor, len(buckets))
 	for i, reply := range replies {
-		floor, err := readFloor(reply)
+		have, err := reply.read()
 		if err != nil {
 			return nil, fmt.Errorf("read floors: %w", err)
 		}
-		floors[i] = floor
+		floors[i] = have.Floor
 	}
 	return floors, nil
 }

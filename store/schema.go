@@ -322,30 +322,34 @@ func storedValue(v *compliance.Value) *string {
 // decode reads the answer to HMGET of fullFields, in which nil stands for a field
 // that is not there.
 func decode(reply []any) (compliance.Record, error) {
-	var r compliance.Record
+	r, grace, err := decodeFields(reply)
+	if err == nil && r.Status() == compliance.StatusNonCompliant && grace != r.Facts().GraceEnds {
+		err = errRecord // The head says another end than the value.
+	}
+	return r, err
+}
+
+// decodeFields is decode, and returns when a grace period ends as the head has it.
+func decodeFields(reply []any) (r compliance.Record, grace int64, err error) {
 	head, ok := reply[0].(string)
 	if !ok {
 		for _, field := range reply {
 			if field != nil {
-				return r, errRecord
+				return r, 0, errRecord
 			}
 		}
-		return r, nil
+		return r, 0, nil
 	}
 	if _, err := decodeHead(&r, head); err != nil {
-		return r, err
+		return r, 0, err
 	}
 	for i, p := range valueOrder {
 		if r.Values[p].Kind == compliance.Unread {
 			r.Values[p] = parseValue(reply[1+i])
 		}
 	}
-	known := r.UnreadGrace
-	r.UnreadGrace = 0
-	if r.Status() == compliance.StatusNonCompliant && known != r.Facts().GraceEnds {
-		return r, errRecord // The head says another end than the value.
-	}
-	return r, nil
+	grace, r.UnreadGrace = r.UnreadGrace, 0
+	return r, grace, nil
 }
 
 // parseValue reads the field of a property that was set. One without a field was

@@ -324,6 +324,7 @@ func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step) (done bool, err
 	}
 	to.Write = "verify-" + uuid.NewString()[:8]
 	pipe := tx.TxPipeline()
+	pipe.IncrBy(ctx, c.view.keys.seal, sealOf(to)-sealOf(c.base))
 	c.view.mend(ctx, pipe, wrong)
 	pipe.Set(ctx, c.view.keys.floor, formatFloor(to), 0)
 	if cmds, err := pipe.Exec(ctx); err != nil {

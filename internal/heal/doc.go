@@ -10,7 +10,8 @@
 //   - the worker is killed, stopped, or one of two that share a partition; replies of
 //     Redis are lost
 //   - Redis is emptied, set back to an older snapshot (by a restart, and in place
-//     with its connections kept), has its append-only file cut, or is killed
+//     with its connections kept), has its append-only file cut, takes in
+//     a part of a transaction, or is killed
 //   - nats-server is stopped or killed, or refuses dead letters
 //   - the stream is made anew, set back to an older copy, or loses its beginning
 //   - the same reports come in two orders

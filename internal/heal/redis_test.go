@@ -1,6 +1,8 @@
 package heal_test
 
 import (
+	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -105,12 +107,9 @@ func TestTheAppendOnlyFileIsCut(t *testing.T) {
 // what was under way at the end of the file counts for nobody.
 func (d *deployment) cut() {
 	d.Helper()
-	files, err := filepath.Glob(filepath.Join(d.redis.Dir(), "appendonlydir", "*.incr.aof"))
-	if err != nil || len(files) != 1 {
-		d.Fatal(err, files)
-	}
+	file := d.appendOnlyFile()
 	size := func() int64 {
-		info, err := os.Stat(files[0])
+		info, err := os.Stat(file)
 		must(d.T, err)
 		return info.Size()
 	}
@@ -123,7 +122,7 @@ func (d *deployment) cut() {
 	must(d.T, d.redis.Kill())
 	at := rand.Int64N(size())
 	d.Logf("append-only file of %d bytes cut at %d; the worker has built on more than %d", size(), at, builtOn)
-	must(d.T, os.Truncate(files[0], at), d.redis.Start(d.Context()))
+	must(d.T, os.Truncate(file, at), d.redis.Start(d.Context()))
 	if at >= builtOn {
 		d.built() // What there is to be noticed is noticed before the next harm.
 		return
@@ -133,6 +132,56 @@ func (d *deployment) cut() {
 		return ok && now > before
 	})
 	d.Logf("noticed after %s", took.Round(time.Millisecond))
+}
+
+// A cut leaves a part of a transaction of the last bucket in the file, with records and
+// without counts. Redis takes it in when it starts once more, from a file that ends before
+// the bucket has another transaction.
+func TestRedisTakesInAPartOfATransaction(t *testing.T) {
+	inTurn(t)
+	d := deploy(t, append(appendOnly, "--aof-load-truncated", "yes")...)
+	d.report()
+	const multi, exec = "*1\r\n$5\r\nMULTI\r\n", "*1\r\n$4\r\nEXEC\r\n"
+	tag := fmt.Sprintf("cs:{%02x}:", buckets-1)
+	for range length.harms {
+		d.run(length.seconds / 2)
+		before, _ := d.setsBack()
+		must(t, d.redis.Kill())
+		file, err := os.ReadFile(d.appendOnlyFile())
+		must(t, err)
+		at := bytes.LastIndex(file, []byte(tag+"|counts"))
+		if at < 0 {
+			t.Fatal("no transaction changed counts")
+		}
+		must(t, os.Truncate(d.appendOnlyFile(), int64(at)), d.redis.Start(t.Context()))
+		d.built()
+
+		must(t, d.redis.Kill())
+		file, err = os.ReadFile(d.appendOnlyFile())
+		must(t, err)
+		size := len(file)
+		if next := at + bytes.Index(file[at:], []byte(tag)); bytes.Contains(file[at:next], []byte(exec)) {
+			size = bytes.LastIndex(file[:next], []byte(multi))
+		}
+		t.Logf("append-only file cut at %d of a transaction that began before, then at %d", at, size)
+		must(t, os.Truncate(d.appendOnlyFile(), int64(size)), d.redis.Start(t.Context()))
+		eventually(t, "a recount", func() bool {
+			now, ok := d.setsBack()
+			log, err := os.ReadFile(d.worker.LogFile())
+			return ok && now > before && err == nil && bytes.Contains(log, []byte("redis took in a part of a transaction"))
+		})
+	}
+	d.run(length.seconds / 2)
+	d.judge(inSequence)
+}
+
+func (d *deployment) appendOnlyFile() string {
+	d.Helper()
+	files, err := filepath.Glob(filepath.Join(d.redis.Dir(), "appendonlydir", "*.incr.aof"))
+	if err != nil || len(files) != 1 {
+		d.Fatal(err, files)
+	}
+	return files[0]
 }
 
 // setsBack is how often the worker noticed that Redis is behind or empty.

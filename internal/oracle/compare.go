@@ -18,7 +18,7 @@ func Compare(state State, have Snapshot) []string {
 
 // Equal returns in words where two states of Redis are not the same: keys, types
 // and values, hashes without regard to order. It leaves aside what depends on
-// when and how often things happened: the text of floors, the store times of
+// when and how often things happened: the text of floors and seals, the store times of
 // tombstones and when a gap was seen.
 func Equal(want, have Snapshot) []string {
 	return differences(want.timeless(), have.timeless())
@@ -29,7 +29,7 @@ func (s Snapshot) timeless() Snapshot {
 	all := Snapshot{}
 	for key, e := range s {
 		switch {
-		case strings.HasSuffix(key, ":|floor"):
+		case strings.HasSuffix(key, ":|floor"), strings.HasSuffix(key, ":|seal"):
 			e.Text = ""
 		case strings.HasSuffix(key, ":|gaps"):
 			e.Fields = blank(e.Fields)

@@ -178,7 +178,7 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 	tombstone := key(t, right, "gone:")
 	head := right[tombstone].Fields["v"]
 	tombs := record[:len("cs:{00}:")] + "|tombs"
-	floor := key(t, right, "|floor")
+	floor, seal := key(t, right, "|floor"), key(t, right, "|seal")
 	grace, graceHead := graceRecord(t, right)
 	floorWith := func(n int, word string) string {
 		words := strings.Split(right[floor].Text, " ")
@@ -209,6 +209,8 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 		{"a tombstone that is not in the index", func(p redis.Pipeliner) { p.ZRem(t.Context(), index, member) }, member + `" is missing`},
 		{"a tombstone that is in the index alone", func(p redis.Pipeliner) { p.ZAdd(t.Context(), tombs, redis.Z{Score: 1, Member: "p:d"}) }, "|tombs"},
 		{"a floor that is missing", func(p redis.Pipeliner) { p.Del(t.Context(), floor) }, floor + " is missing"},
+		{"a seal that is that of another floor", func(p redis.Pipeliner) { p.Incr(t.Context(), seal) }, seal + " is"},
+		{"a seal that is missing", func(p redis.Pipeliner) { p.Del(t.Context(), seal) }, seal + " is missing"},
 		{"a floor of another stream", func(p redis.Pipeliner) { p.Set(t.Context(), floor, floorWith(0, "X"), 0) }, floor + ` is "X `},
 		{"a floor of another creation", func(p redis.Pipeliner) { p.Set(t.Context(), floor, floorWith(1, "1"), 0) }, floor + " is"},
 		{"a floor that is behind", func(p redis.Pipeliner) { p.Set(t.Context(), floor, floorWith(2, "1"), 0) }, floor + " is"},

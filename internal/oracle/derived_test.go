@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -152,6 +153,7 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	want := oracle.Snapshot{
 		"cs:|meta":          hash("layout", "3", "partitions", "1", "buckets", "1"),
 		tag + "|floor":      {Type: "string", Text: fmt.Sprintf("COMPLIANCE_STATUS %d 6 %d 1 1 w", began.UnixNano(), began.UnixNano())},
+		tag + "|seal":       {Type: "string", Text: strconv.FormatUint(xxh3.HashString("w")>>12, 10)},
 		tag + policy + ":d": hash("v", head("g019b81276001", "0e0d6118ea8e1f582a092cd28482da74", "....00.."), "g", "2026-01-03T14:00:00.0000001+14:00"),
 		tag + "q:d":         hash("v", head("3", "b0f66adc83641586656866813fd9dd0b", ".....0..")),
 		tag + "q:e":         hash("v", head("4", "aa80cd49b6714e34ba2df05668113241", "....00.."), "g", "2026-01-01T23:50:00Z"),

@@ -73,6 +73,7 @@ func TestEqualLeavesAsideWhatDependsOnTheWay(t *testing.T) {
 		version := strings.Repeat("A", 22)
 		return oracle.Snapshot{
 			tag + "|floor": {Type: "string", Text: floor},
+			tag + "|seal":  {Type: "string", Text: floor},
 			tag + "|gaps":  {Type: "hash", Fields: map[string]string{"1-2": seen}},
 			tag + "|tombs": {Type: "zset", Scores: map[string]float64{"p:gone": score}},
 			tag + "p:gone": {Type: "hash", Fields: map[string]string{"v": "t" + version + millis}},

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/zeebo/xxh3"
 )
 
 // layoutVersion is the version of the keys and fields that this package knows.
@@ -23,6 +25,7 @@ func (s *State) keys(have Snapshot) Snapshot {
 	s.devicesDerived(want)
 	for bucket := range s.Config.buckets() {
 		s.floorKey(want, have, bucket)
+		s.sealKey(want, have, bucket)
 		s.gapsKey(want, have, bucket)
 	}
 	return want
@@ -125,4 +128,16 @@ func (s *State) floorKey(want, have Snapshot, bucket int) {
 		text = line.Text
 	}
 	want[name] = Entry{Type: "string", Text: text}
+}
+
+// sealKey adds the seal of a bucket: the first 52 bits of the xxh3 of the write id of
+// the floor that is there. Without one it is left open.
+func (s *State) sealKey(want, have Snapshot, bucket int) {
+	name := bucketTag(bucket) + "|seal"
+	words := strings.Split(have[bucketTag(bucket)+"|floor"].Text, " ")
+	if len(words) >= 7 && words[6] != "" {
+		want[name] = Entry{Type: "string", Text: strconv.FormatUint(xxh3.HashString(words[6])>>12, 10)}
+	} else if line, there := have[name]; there {
+		want[name] = line
+	}
 }
