@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -103,19 +102,17 @@ func (b *bench) build(ctx context.Context) (err error) {
 
 func (b *bench) measure(ctx context.Context) error {
 	for _, appendOnly := range b.AppendOnly {
-		var memory Memory
 		for _, mix := range b.sessions() {
-			if err := b.session(ctx, appendOnly, mix, &memory); err != nil {
+			if err := b.session(ctx, appendOnly, mix); err != nil {
 				return fmt.Errorf("mix %s, append-only file %s: %w", mix, appendOnly, err)
 			}
 		}
 		if b.has(partMemory) {
-			var err error
-			memory.AppendOnly = appendOnly
-			if memory.Own, memory.OwnRecords, err = ownMemory(ctx, b.programs, b.Settings, appendOnly); err != nil {
+			own, err := ownVersions(ctx, b.programs, b.Settings, appendOnly)
+			if err != nil {
 				return fmt.Errorf("memory, append-only file %s: %w", appendOnly, err)
 			}
-			b.output.Memory = append(b.output.Memory, memory)
+			b.output.Memory = append(b.output.Memory, own)
 			b.tell("memory is measured")
 		}
 	}
@@ -133,35 +130,31 @@ func (b *bench) measure(ctx context.Context) error {
 
 // sessions are the mixes that are needed.
 func (b *bench) sessions() []fleet.Mix {
-	var mixes []fleet.Mix
-	if b.has(partSpeed) || b.has(partLatency) || b.has(partProfile) {
-		mixes = b.Mixes
+	if b.has(partSpeed) || b.has(partLatency) || b.has(partProfile) || b.has(partMemory) {
+		return b.Mixes
 	}
-	if b.has(partMemory) && !slices.Contains(mixes, fleet.Worst) {
-		return append([]fleet.Mix{fleet.Worst}, mixes...)
-	}
-	return mixes
+	return nil
 }
 
 // session measures all that is measured with one mix.
-func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, memory *Memory) (err error) {
+func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix) (err error) {
 	o, err := newSession(ctx, b.programs, b.Settings, appendOnly, mix)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
 	b.tell(fmt.Sprintf("mix %s, append-only file %s: the records are there", mix, appendOnly))
-	if mix == fleet.Worst {
-		memory.UniformRecords = o.records()
-		var errBare error
-		memory.Uniform, err = o.perRecord(ctx, o.client, o.empty)
-		memory.Bare, errBare = o.perRecord(ctx, o.other, o.bareEmpty)
+	created, after := ofUniform, ofUniformAfter
+	if mix == fleet.Steady {
+		created, after = ofSteady, ofSteadyAfter
+	}
+	if b.has(partMemory) {
+		bare, errBare := o.bareMemory(ctx, appendOnly)
+		memory, err := o.memory(ctx, appendOnly, created)
 		if err := errors.Join(err, errBare); err != nil {
 			return err
 		}
-	}
-	if !slices.Contains(b.Mixes, mix) {
-		return nil
+		b.output.Memory = append(b.output.Memory, bare, memory)
 	}
 	if b.has(partSpeed) {
 		runs, err := o.speed(ctx, b.tell)
@@ -169,12 +162,12 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix, m
 			return err
 		}
 		b.output.Speed = append(b.output.Speed, speedOf(appendOnly, mix, runs))
-		after := &memory.SteadyAfter
-		if mix == fleet.Worst {
-			after = &memory.UniformAfter
-		}
-		if *after, err = o.perRecord(ctx, o.client, o.empty); err != nil {
-			return err
+		if b.has(partMemory) {
+			memory, err := o.memory(ctx, appendOnly, after)
+			if err != nil {
+				return err
+			}
+			b.output.Memory = append(b.output.Memory, memory)
 		}
 	}
 	if b.has(partLatency) {

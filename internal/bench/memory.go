@@ -20,39 +20,38 @@ import (
 // many, with nine reports for each record.
 const ownShare = 25
 
-// ownMemory returns the memory of Redis per record, and how many records it was
-// measured on, of records of which every property has a version of its own.
-func ownMemory(ctx context.Context, programs rig.Programs, s Settings, appendOnly string) (perRecord float64, records int, err error) {
+// ownVersions measures the memory of records of which every property has a version of
+// its own.
+func ownVersions(ctx context.Context, programs rig.Programs, s Settings, appendOnly string) (m Memory, err error) {
 	options := LoadOptions{
 		Mix: fleet.Worst, Devices: max(1, s.Devices/ownShare), Policies: s.Policies, Seed: s.Seed, Start: time.Now().UTC().Truncate(time.Second),
 	}
 	f, err := options.fleet()
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	d, err := deploy(ctx, programs, s, appendOnly)
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	before, err := usedMemory(ctx, d.client)
+	empty, err := usedMemory(ctx, d.client)
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
-	records = int(f.Records())
+	records := int(f.Records())
 	e := newExpected(records)
 	want, err := d.preload(ctx, e, records*compliance.NumProperties, 0, func(i int) fleet.Report { return single(f, i) })
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	if _, err := d.drain(ctx, want); err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	if err := d.checkState(ctx, e); err != nil {
-		return 0, 0, err
+		return m, err
 	}
-	after, err := usedMemory(ctx, d.client)
-	return float64(after-before) / float64(records), records, err
+	return d.memoryOf(ctx, appendOnly, ofOwn, empty, records)
 }
 
 // single returns the i-th report with one property alone: another one in each round,
@@ -71,8 +70,37 @@ func single(f *fleet.Fleet, i int) fleet.Report {
 	return r
 }
 
+// memoryOf measures the memory of so many records, beside what the server needs when it
+// is empty.
+func (d *deployment) memoryOf(ctx context.Context, appendOnly string, of Measured, empty int64, records int) (Memory, error) {
+	used, err := usedMemory(ctx, d.client)
+	if err != nil {
+		return Memory{}, err
+	}
+	follows, err := d.followingMemory(ctx)
+	n := float64(records)
+	return Memory{
+		AppendOnly: appendOnly, Of: of, Records: records, All: float64(used-empty) / n, Alone: float64(used-empty-follows) / n,
+	}, err
+}
+
+// followingMemory is that of the keys that the state over time needs.
+func (d *deployment) followingMemory(ctx context.Context) (sum int64, err error) {
+	for b := range d.layout.Buckets {
+		for _, name := range []string{"worst", "days", "gracedays", "grace", "attention", "devices", "rollup"} {
+			n, err := d.client.MemoryUsage(ctx, fmt.Sprintf("cs:{%02x}:|%s", b, name), 0).Result()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return 0, fmt.Errorf("the memory of what follows from records: %w", err)
+			}
+			sum += n
+		}
+	}
+	return sum, nil
+}
+
 // usedMemory waits until the server has settled: its tables grow step by step, and
-// the buffers of connections that closed go.
+// connections close. The buffers of clients and of the append-only file come and go,
+// and do not count.
 func usedMemory(ctx context.Context, client *redis.Client) (int64, error) {
 	last := int64(-1)
 	for {
@@ -80,10 +108,13 @@ func usedMemory(ctx context.Context, client *redis.Client) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		used, err := strconv.ParseInt(infoValue(text, "used_memory"), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("the server's memory: %w", err)
+		var n [3]int64
+		for i, name := range []string{"used_memory", "mem_clients_normal", "mem_not_counted_for_evict"} {
+			if n[i], err = strconv.ParseInt(infoValue(text, name), 10, 64); err != nil {
+				return 0, fmt.Errorf("the server's memory: %w", err)
+			}
 		}
+		used := n[0] - n[1] - n[2]
 		if (used-last)*1000 < used && (last-used)*1000 < used {
 			return used, nil
 		}

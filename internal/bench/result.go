@@ -73,24 +73,37 @@ type Tail struct {
 	Max  Figure `json:"max_seconds"`
 }
 
-// Memory is the memory of Redis per record, everything included: keys, counts,
-// floors, indexes and what the server needs to keep them.
+// Memory is the memory of Redis per record.
 type Memory struct {
 	AppendOnly string `json:"appendonly"`
-	// Uniform is that of records written by full reports.
-	Uniform        float64 `json:"uniform_bytes_per_record"`
-	UniformRecords int     `json:"uniform_records"`
-	// UniformAfter is that of the same records after the speed runs, 0 without them.
-	UniformAfter float64 `json:"uniform_after_speed_bytes_per_record,omitempty"`
-	// SteadyAfter is that of as many records after the speed runs of the steady fleet,
-	// some of which partial reports made less uniform; 0 without them.
-	SteadyAfter float64 `json:"steady_after_speed_bytes_per_record,omitempty"`
-	// Bare is that of the hashes of the bare work.
-	Bare float64 `json:"bare_work_bytes_per_record"`
-	// Own is that of records of which every property has a version of its own.
-	Own        float64 `json:"own_versions_bytes_per_record"`
-	OwnRecords int     `json:"own_versions_records"`
+	// Of says which records.
+	Of      Measured `json:"of"`
+	Records int      `json:"records"`
+	// All is everything: keys, counts, floors, indexes and what the server needs to
+	// keep them, without the buffers of clients and of the append-only file.
+	All float64 `json:"bytes_per_record"`
+	// Alone is All without what the state over time needs: roll-up, indexes, and the
+	// numbers but the counts by status. 0 of the bare work, which has none.
+	Alone float64 `json:"alone_bytes_per_record,omitempty"`
 }
+
+// Measured says of which records the memory was measured.
+type Measured string
+
+// The records of which the memory is measured.
+const (
+	// ofUniform are those of the worst case, each written by full reports.
+	ofUniform      Measured = "worst case"
+	ofUniformAfter Measured = "worst case, after the speed runs"
+	// ofSteady are those of the steady fleet, of which partial reports make some less
+	// uniform.
+	ofSteady      Measured = "steady fleet"
+	ofSteadyAfter Measured = "steady fleet, after the speed runs"
+	// ofOwn are those of which every property has a version of its own.
+	ofOwn Measured = "every property its own version"
+	// ofBare are the hashes of the bare work.
+	ofBare Measured = "bare work"
+)
 
 // Backlog is the greatest resident memory of complianced while it drains many
 // waiting reports, in bytes.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/complianced/complianced/internal/fleet"
 	"github.com/complianced/complianced/internal/rig"
 )
@@ -58,11 +56,15 @@ func (o *session) close() error {
 
 func (o *session) records() int { return int(o.fleet.Records()) }
 
-// perRecord is the memory of a Redis per record, of which there are all, and what it
-// had without them.
-func (o *session) perRecord(ctx context.Context, client *redis.Client, empty int64) (float64, error) {
-	used, err := usedMemory(ctx, client)
-	return float64(used-empty) / float64(o.records()), err
+// memory is that of the records.
+func (o *session) memory(ctx context.Context, appendOnly string, of Measured) (Memory, error) {
+	return o.memoryOf(ctx, appendOnly, of, o.empty, o.records())
+}
+
+// bareMemory is that of the hashes of the bare work.
+func (o *session) bareMemory(ctx context.Context, appendOnly string) (Memory, error) {
+	used, err := usedMemory(ctx, o.other)
+	return Memory{AppendOnly: appendOnly, Of: ofBare, Records: o.records(), All: float64(used-o.bareEmpty) / float64(o.records())}, err
 }
 
 // create creates the records by the first round of the mix.

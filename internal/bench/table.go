@@ -76,11 +76,10 @@ func (o *Output) printRest(w io.Writer) error {
 		}
 	}
 	if len(o.Memory) > 0 {
-		t := table(w, "memory of Redis in bytes per record, everything included")
-		fmt.Fprintf(t, "append-only\tuniform\tafter the speed runs\tsteady fleet, after them\tbare work\trecords\town versions\trecords\t\n")
+		t := table(w, "memory of Redis in bytes per record; alone is without roll-up, indexes, and the numbers but the counts by status")
+		fmt.Fprintf(t, "of\tappend-only\trecords\tin all\talone\t\n")
 		for _, m := range o.Memory {
-			fmt.Fprintf(t, "%s\t%.1f\t%s\t%s\t%.1f\t%d\t%.1f\t%d\t\n", m.AppendOnly, m.Uniform, whereMeasured(m.UniformAfter), whereMeasured(m.SteadyAfter),
-				m.Bare, m.UniformRecords, m.Own, m.OwnRecords)
+			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%s\t\n", m.Of, m.AppendOnly, m.Records, m.All, whereMeasured(m.Alone))
 		}
 		if err := t.Flush(); err != nil {
 			return err

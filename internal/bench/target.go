@@ -16,9 +16,12 @@ const (
 	// the bare work being 1.
 	worstRatio  = 2.2
 	steadyRatio = 1.6
-	// uniformMemory and ownMemoryLimit are bytes of Redis per record.
-	uniformMemory  = 430
-	ownMemoryLimit = 700
+	// The others are bytes of Redis per record: of one that full reports keep uniform
+	// and one of which every property has a version of its own, alone, and in all of
+	// the steady fleet.
+	uniformMemory = 430
+	ownMemory     = 700
+	memoryInAll   = 520
 	// latencyP99 is in seconds.
 	latencyP99 = 0.020
 	// peakMemory is in bytes, and not reached.
@@ -54,12 +57,19 @@ func (o *Output) targets() []Target {
 		add(Target{Unit: "ms", Value: l.System.P99.Median * 1e3, Limit: latencyP99 * 1e3}, "latency p99, mix %s, append-only file %s", l.Mix, l.AppendOnly)
 	}
 	for _, m := range o.Memory {
-		const unit = "bytes a record"
-		add(Target{Unit: unit, Value: m.Uniform, Limit: uniformMemory}, "memory, uniform, append-only file %s", m.AppendOnly)
-		if m.UniformAfter > 0 {
-			add(Target{Unit: unit, Value: m.UniformAfter, Limit: uniformMemory}, "memory, uniform, after the speed runs, append-only file %s", m.AppendOnly)
+		t := Target{Unit: "bytes a record", Value: m.Alone}
+		kind := "alone"
+		switch m.Of {
+		case ofUniform, ofUniformAfter:
+			t.Limit = uniformMemory
+		case ofOwn:
+			t.Limit = ownMemory
+		case ofSteady, ofSteadyAfter:
+			t.Value, t.Limit, kind = m.All, memoryInAll, "in all"
+		case ofBare:
+			continue
 		}
-		add(Target{Unit: unit, Value: m.Own, Limit: ownMemoryLimit}, "memory, every property its own version, append-only file %s", m.AppendOnly)
+		add(t, "memory %s, %s, append-only file %s", kind, m.Of, m.AppendOnly)
 	}
 	for _, b := range o.Backlog {
 		add(Target{Unit: "MB", Value: float64(b.Peak) / 1e6, Limit: peakMemory / 1e6, Below: true}, "peak memory, %d waiting", b.Reports)

@@ -176,12 +176,12 @@ func (f *Fleet) removal(r Report) Report {
 // drawStatus draws one as a healthy fleet has them.
 func (f *Fleet) drawStatus() compliance.Status {
 	switch n := f.random.IntN(100); {
-	case n < 80:
-		return compliance.StatusCompliant
 	case n < 90:
+		return compliance.StatusCompliant
+	case n < 95:
 		return compliance.StatusNonCompliant
 	default:
-		return compliance.Status(n % compliance.NumStatuses)
+		return compliance.Status(f.random.IntN(compliance.NumStatuses))
 	}
 }
 

@@ -26,11 +26,12 @@ func (f *Fleet) worst(i uint64) Report {
 	return r
 }
 
-// In the mix Steady, statusChanges of statusReports of the reports of a record that
-// are made change its status: 3 of the 99 of 100 that are no duplicate.
+// In the mix Steady, 2 of statusCycle reports of a record change its status: 3 of the
+// 99 of 100 that are no duplicate. For statusAway of them the record is not compliant,
+// so that nine in ten of the fleet are.
 const (
-	statusChanges = 3
-	statusReports = 99
+	statusCycle = 66
+	statusAway  = 7
 )
 
 // steady is a report of the mix Steady. What a device is now follows from how often
@@ -40,8 +41,7 @@ func (f *Fleet) steady(i uint64) Report {
 	r := f.report(i, record, false)
 	_, device := f.split(record)
 	v := f.values(&r, device)
-	phase := f.number(forStatuses, record) % statusReports
-	v.status = f.statusAfter(record, (before+phase)*statusChanges/statusReports)
+	v.status = f.statusAt(record, before+f.number(forStatuses, record)%statusCycle)
 	v.grace = defaultGrace.Add(time.Duration(device%1000) * time.Hour)
 	if before > 0 && f.chance(f.options.Partial) {
 		r.Kind, r.Body = Partial, v.part(f.subset(), 0)
@@ -54,15 +54,16 @@ func (f *Fleet) steady(i uint64) Report {
 // defaultGrace is about when grace periods end in a fleet at rest.
 var defaultGrace = time.Date(2027, 1, 1, 0, 2, 41, 436920300, time.UTC)
 
-// statusAfter returns the status of a record after a number of changes: compliant,
-// and every other time one of the others.
-func (f *Fleet) statusAfter(record, changes uint64) compliance.Status {
-	if changes%2 == 0 {
+// statusAt returns the status of a record at a report: compliant, and at the end of each
+// cycle one of the others.
+func (f *Fleet) statusAt(record, report uint64) compliance.Status {
+	cycle := report / statusCycle
+	if report%statusCycle < statusCycle-statusAway {
 		return compliance.StatusCompliant
 	}
 	others := [...]compliance.Status{
 		compliance.StatusNonCompliant, compliance.StatusRemediated, compliance.StatusError,
 		compliance.StatusNonCompliant, compliance.StatusConflict, compliance.StatusNonCompliant,
 	}
-	return others[f.number(forStatuses, record^changes<<40)%uint64(len(others))]
+	return others[f.number(forStatuses, record^cycle<<40)%uint64(len(others))]
 }
