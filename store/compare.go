@@ -94,7 +94,7 @@ func (c *comparison) survey(ctx context.Context, of, other *Redis, count bool) e
 			if err != nil {
 				return err
 			}
-			names = slices.DeleteFunc(names, func(name string) bool { _, ok := parseRecordKey(name); return !ok })
+			names = slices.DeleteFunc(names, func(name string) bool { _, ok := placeOf(c.live.layout, name); return !ok })
 			here, err := readImages(ctx, server, names)
 			if err != nil {
 				return err
@@ -132,19 +132,18 @@ func (c *comparison) suspect(names []string, live, rebuilt []image) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, name := range names {
-		b, ok := bucketOfKey(name)
-		if !ok || int(b) >= c.live.layout.Buckets || live[i].equal(rebuilt[i]) {
+		at, _ := placeOf(c.live.layout, name)
+		if live[i].equal(rebuilt[i]) {
 			continue
 		}
-		key, _ := parseRecordKey(name)
-		if !c.options.Whole(b) && beyond(live[i], rebuilt[i]) {
+		if !c.options.Whole(at.bucket) && beyond(live[i], rebuilt[i]) {
 			c.passed[name] = true
 			continue
 		}
-		if c.suspects[b] == nil {
-			c.suspects[b] = map[compliance.Key]bool{}
+		if c.suspects[at.bucket] == nil {
+			c.suspects[at.bucket] = map[compliance.Key]bool{}
 		}
-		c.suspects[b][key] = true
+		c.suspects[at.bucket][at.key] = true
 	}
 }
 

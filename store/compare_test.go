@@ -72,7 +72,9 @@ func TestCompareFindsWhatNoRecountCanFind(t *testing.T) {
 			0,
 		},
 		{
-			"a record that no report made", func() error { return live.raw.HSet(ctx, "cs:{00}:policy:stray", "v", uniform+"2").Err() },
+			"a record that no report made", func() error {
+				return live.raw.HSet(ctx, "cs:{00}:policy:"+devicesOfBucket0()[1], "v", uniform+"2").Err()
+			},
 			[]string{"record; policy; none; {"},
 			nil, 1,
 		},

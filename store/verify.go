@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -29,12 +30,19 @@ type VerifyOptions struct {
 	Progress func(done int)
 }
 
+func (o *VerifyOptions) found(d Difference) {
+	if o.Found != nil {
+		o.Found(d)
+	}
+}
+
 // Verified is the result of a check.
 type Verified struct {
 	// Records is how many records and tombstones were there.
 	Records int
 	// Differences is how many were found, and Mended how many of them a repair put
-	// right. The others wait until their buckets are merged again.
+	// right. Of the others, records that are missing or unreadable wait until their
+	// buckets are merged again, and keys out of place for somebody who looks at them.
 	Differences int
 	Mended      int
 	// Again are the buckets whose floors went back, so that they are merged again.
@@ -73,8 +81,12 @@ func (r *Redis) Verify(ctx context.Context, options VerifyOptions) (Verified, er
 	if err != nil {
 		return result, fmt.Errorf("look for records: %w", err)
 	}
+	for _, name := range slices.Sorted(maps.Keys(strays.displaced)) {
+		result.Differences++
+		options.found(strays.displaced[name])
+	}
 	for b := range compliance.Bucket(r.layout.Buckets) {
-		c := &check{store: r, options: options, bucket: b, strays: strays[b]}
+		c := &check{store: r, options: options, bucket: b, strays: strays.records[b]}
 		if err := c.run(ctx); err != nil {
 			return result, fmt.Errorf("bucket %02x: %w", int(b), err)
 		}
@@ -109,7 +121,7 @@ func (c *check) report(to *Verified) {
 	to.Differences += len(c.found)
 	if c.options.Repair {
 		for _, d := range c.found {
-			if d.Kind != KindMissing && d.Kind != KindUnreadable {
+			if d.Kind.Mendable() {
 				to.Mended++
 			}
 		}
@@ -117,10 +129,8 @@ func (c *check) report(to *Verified) {
 	if c.again {
 		to.Again = append(to.Again, c.bucket)
 	}
-	if c.options.Found != nil {
-		for _, d := range c.found {
-			c.options.Found(d)
-		}
+	for _, d := range c.found {
+		c.options.found(d)
 	}
 }
 
@@ -145,7 +155,7 @@ func (c *check) begin(ctx context.Context) (err error) {
 	if c.base, err = readFloor(c.master.Get(ctx, floorKey(c.bucket))); err != nil {
 		return err
 	}
-	c.view = newView(c.bucket)
+	c.view = newView(c.bucket, c.store.layout)
 	if err := c.view.readAll(ctx, c.master, c.strays); err != nil {
 		return err
 	}

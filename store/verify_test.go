@@ -79,7 +79,7 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
 	id := device.Device
-	other := devicesOfBucket0()[1]
+	other, stray := devicesOfBucket0()[1], devicesOfBucket0()[2]
 	record := "cs:{00}:policy:" + id
 	const day, graceDay = "2027-01-15", "2027-01-16"
 	of := func(kind store.Kind, d store.Difference) store.Difference {
@@ -226,13 +226,13 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 		},
 		{"a record in no index", func() error {
 			hash := map[string]string{"v": "00000000000000010000000000000002" + "2"}
-			return s.raw.HSet(ctx, "cs:{00}:policy:stray", hash).Err()
+			return s.raw.HSet(ctx, "cs:{00}:policy:"+stray, hash).Err()
 		}, differences{
 			{Kind: store.KindCount, Policy: "policy", Status: "compliant", Want: "2", Have: "1"},
 			{Kind: store.KindDayCount, Policy: "policy", Day: "0001-01-01", Want: "1", Have: "none"},
 			{Kind: store.KindDeviceCount, Status: "compliant", Want: "2", Have: "1"},
-			{Kind: store.KindDevice, Device: "stray", Want: "0", Have: "none"},
-			{Kind: store.KindUnindexed, Policy: "policy", Device: "stray", Want: "in the indexes", Have: "none"},
+			{Kind: store.KindDevice, Device: stray, Want: "0", Have: "none"},
+			{Kind: store.KindUnindexed, Policy: "policy", Device: stray, Want: "in the indexes", Have: "none"},
 		}, false},
 		{
 			"a record that is not there", func() error { return s.raw.Del(ctx, record).Err() },
@@ -250,8 +250,8 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			return errors.Join(s.raw.Del(ctx, record).Err(), s.raw.HSet(ctx, record, "x", "x").Err())
 		}, cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true},
 		{
-			"a stray that is none", func() error { return s.raw.Set(ctx, "cs:{00}:policy:stray", "x", 0).Err() },
-			differences{{Kind: store.KindUnreadable, Policy: "policy", Device: "stray", Want: "a record", Have: "unreadable"}},
+			"a stray that is none", func() error { return s.raw.Set(ctx, "cs:{00}:policy:"+stray, "x", 0).Err() },
+			differences{{Kind: store.KindUnreadable, Policy: "policy", Device: stray, Want: "a record", Have: "unreadable"}},
 			true,
 		},
 	} {
@@ -300,7 +300,7 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			have := s.dump(t)
 			delete(have, "cs:{00}:|floor")
 			delete(intact, "cs:{00}:|floor")
-			delete(have, "cs:{00}:policy:stray")
+			delete(have, "cs:{00}:policy:"+stray)
 			if c.name == "a record in no index" {
 				return // It is in all of them now.
 			}
@@ -669,6 +669,80 @@ func TestTheResultOfAVerifyIsKeptBesideTheLayout(t *testing.T) {
 		t.Errorf("Open: %v", err)
 	} else if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAKeyOutOfPlaceIsNamedAndLeftAlone(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{Tombstones: keepTombstones})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	if err := errors.Join(r.EnsureLayout(ctx), r.SelfTest(ctx), s.raw.Set(ctx, "cs:{00}:|selftest:other", "x", time.Minute).Err()); err != nil {
+		t.Fatal(err)
+	}
+	intact := s.dump(t)
+	hash := s.raw.HGetAll(ctx, "cs:{00}:policy:"+device.Device).Val()
+	err := errors.Join(
+		s.raw.HSet(ctx, "cs:{01}:policy:"+device.Device, hash).Err(),
+		s.raw.HSet(ctx, "cs:{ff}:policy:"+device.Device, hash).Err(),
+		s.raw.HSet(ctx, "cs:{04}:|counts", "policy|error", 1).Err(),
+		s.raw.Set(ctx, "cs:{00}:|other", "x", 0).Err(),
+		s.raw.Set(ctx, "cs:other", "x", 0).Err(),
+		s.raw.Set(ctx, "cs:{zz}:policy:device", "x", 0).Err(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harmed := s.dump(t)
+	misplaced := func(b compliance.Bucket, tag string) store.Difference {
+		return store.Difference{
+			Bucket: b, Kind: store.KindMisplaced, Policy: "policy", Device: device.Device,
+			Name: "cs:{" + tag + "}:policy:" + device.Device, Want: "in bucket 00", Have: "in bucket " + tag,
+		}
+	}
+	unknown := func(b compliance.Bucket, name string) store.Difference {
+		return store.Difference{Bucket: b, Kind: store.KindUnknown, Name: name, Want: "none", Have: "a key"}
+	}
+	want := []store.Difference{
+		misplaced(1, "01"), misplaced(255, "ff"),
+		unknown(0, "cs:other"), unknown(0, "cs:{00}:|other"), unknown(4, "cs:{04}:|counts"), unknown(0, "cs:{zz}:policy:device"),
+	}
+	j := &journal{keys: map[uint64]compliance.Key{}}
+	for _, repair := range []bool{false, true} {
+		found, result := verify(t, r, j, repair)
+		if diff := godiff.Diff(want, found); diff != "" || result.Mended != 0 || result.Records != 1 {
+			t.Errorf("repair %t: %+v (-want +found):\n%s", repair, result, diff)
+		}
+		if diff := godiff.Diff(harmed, s.dump(t)); diff != "" {
+			t.Errorf("repair %t (-before +after):\n%s", repair, diff)
+		}
+	}
+
+	// Whoever counted the one in another bucket is set right.
+	if _, err := r.Apply(ctx, compliance.Transaction{Bucket: 1, To: floor(1, "a")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.raw.Copy(ctx, "cs:{00}:|rollup", "cs:{01}:|rollup", 0, false).Err(); err != nil {
+		t.Fatal(err)
+	}
+	found, result := verify(t, r, j, true)
+	counted := store.Difference{
+		Bucket: 1, Kind: store.KindRollup, Policy: "policy", Device: device.Device, Want: "none", Have: "error",
+	}
+	if !slices.Contains(found, counted) || result.Mended != 1 || result.Again != nil {
+		t.Errorf("%+v: %v", result, found)
+	}
+	tx := compliance.Transaction{Bucket: 1, From: currentFloor(t, r, 1), To: floor(1, "b"), Recount: true}
+	if _, err := r.Apply(ctx, tx); err != nil {
+		t.Fatal(err)
+	}
+	have := s.dump(t)
+	for _, d := range want {
+		delete(have, d.Name)
+	}
+	delete(have, "cs:{01}:|floor")
+	if diff := godiff.Diff(intact, have); diff != "" {
+		t.Errorf("after the repair and a recount (-intact +mended):\n%s", diff)
 	}
 }
 

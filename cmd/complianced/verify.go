@@ -52,6 +52,11 @@ With --repair it puts right what follows from the records. Where a record is mis
 read, it deletes what is unreadable and has the bucket merged again: serve fills it from the stream,
 as far as the stream reaches. Run verify once more after that.
 
+A record under the tag of another bucket than that of its device ("misplaced record") and a key
+under cs: that complianced has not written ("unknown key") are named and left as they are, with
+--repair too: nothing counts them, and what is in them may be nowhere else. Look at each, and
+delete it with redis-cli.
+
 With --rebuild it also makes the state anew from the streams, in a Redis of its own in a temporary
 folder, and compares every record: exactly where a stream begins at its first report, otherwise
 those of which the stream still holds every version. Give it the --allow-policies and --tombstones
