@@ -56,11 +56,13 @@ var ErrRestless = errors.New("it changed in other ways than by reports each time
 const (
 	// maxBegins is how often a bucket is read from the beginning.
 	maxBegins = 5
-	// maxSteps is how often what moved is read again. A step takes four round trips.
+	// maxSteps is how often in a row what moved is read again because somebody wrote
+	// meanwhile. A step takes four round trips.
 	maxSteps = 2000
-	// maxSuspects is how many entries that differ are read again in a step. All others
-	// are right for another reason: no report concerned them.
+	// maxSuspects is how many entries that differ are read again in a step, and
+	// minSuspects how many where writers leave no time for more.
 	maxSuspects = 5000
+	minSuspects = 100
 )
 
 // Verify derives anew all that follows from the records, bucket by bucket, and compares
@@ -163,51 +165,62 @@ func (c *check) begin(ctx context.Context) (err error) {
 }
 
 // settle reads again what moved, until nobody wrote while that was done. What differs
-// then is read once more in such a step, with the records that it names: reports are
-// not all that moves a bucket, expired tombstones are taken away too.
+// then is read once more in such steps, with the records that it names: reports are
+// not all that moves a bucket, expired tombstones are taken away too. Only what still
+// differs in a step of its own is a difference, and only such is put right.
 func (c *check) settle(ctx context.Context) error {
-	var suspects []entryID
-	var before compliance.Floor
-	for range maxSteps {
-		s := step{suspects: suspects, before: before}
+	confirmed := map[entryID]struct{}{}
+	var s step
+	for failed, size := 0, maxSuspects; failed < maxSteps; {
 		stood, err := c.take(ctx, &s)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case !stood:
+		}
+		if !stood {
+			failed, size = failed+1, max(size/2, minSuspects)
+			s.suspects = s.suspects[:min(len(s.suspects), size)]
 			continue
 		}
+		failed, size = 0, min(2*size, maxSuspects)
 		c.found = append(c.found, s.found...)
 		c.again = c.again || s.again
 		differ := c.view.compare()
-		if !c.options.Repair && (len(differ) > maxSuspects || areIn(differ, suspects)) {
+		var pending []entryID
+		confirmed, pending = sift(differ, confirmed, s.suspects)
+		switch {
+		case len(pending) > 0:
+			s = step{suspects: pending[:min(len(pending), size)]}
+		case !c.options.Repair:
 			c.found, _ = c.describe(differ)
 			return nil
-		}
-		if c.options.Repair && len(differ) == 0 && !c.harmed() {
+		case len(differ) == 0 && !c.harmed():
 			return nil
-		}
-		suspects = differ
-		if c.options.Repair {
-			if before, err = c.options.Before(ctx, c.bucket); err != nil {
+		default:
+			before, err := c.options.Before(ctx, c.bucket)
+			if err != nil {
 				return err
 			}
+			s = step{wrong: differ, before: before}
 		}
 	}
 	return ErrRestless
 }
 
-func areIn(some, all []entryID) bool {
-	in := make(map[entryID]struct{}, len(all))
-	for _, e := range all {
-		in[e] = struct{}{}
+// sift tells those entries that differed before, or were read again just now, from the
+// others.
+func sift(differ []entryID, before map[entryID]struct{}, again []entryID) (confirmed map[entryID]struct{}, pending []entryID) {
+	for _, e := range again {
+		before[e] = struct{}{}
 	}
-	for _, e := range some {
-		if _, ok := in[e]; !ok {
-			return false
+	confirmed = map[entryID]struct{}{}
+	for _, e := range differ {
+		if _, ok := before[e]; ok {
+			confirmed[e] = struct{}{}
+		} else {
+			pending = append(pending, e)
 		}
 	}
-	return true
+	return confirmed, pending
 }
 
 // harmed says that a whole key is wrong: it has another type, or it is the floor.
@@ -247,8 +260,10 @@ func (c *check) describe(wrong []entryID) (list []Difference, lost bool) {
 
 // step is one reading under WATCH.
 type step struct {
-	// suspects are the entries that differed.
+	// suspects are entries that differed, to be read again.
 	suspects []entryID
+	// wrong are those that differed when they were read again, to be put right.
+	wrong []entryID
 	// before is the floor before the stream; absent where nothing is to be written.
 	before compliance.Floor
 
@@ -268,8 +283,7 @@ func (c *check) take(ctx context.Context, s *step) (stood bool, err error) {
 		if err != nil {
 			return err
 		}
-		some := s.suspects[:min(len(s.suspects), maxSuspects)]
-		if err := c.view.refresh(ctx, tx, moved, some); err != nil {
+		if err := c.view.refresh(ctx, tx, moved, s.suspects); err != nil {
 			return err
 		}
 		if !s.before.Absent() {
@@ -319,7 +333,7 @@ func (c *check) since(ctx context.Context, floor compliance.Floor) ([]compliance
 // nothing is to be put right.
 func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step) (done bool, err error) {
 	var wrong []entryID
-	for _, e := range s.suspects {
+	for _, e := range s.wrong {
 		if c.view.wrong(e) {
 			wrong = append(wrong, e)
 		}

@@ -672,6 +672,80 @@ func TestTheResultOfAVerifyIsKeptBesideTheLayout(t *testing.T) {
 	}
 }
 
+// TestTombstonesThatExpireDuringACheckAreNoDifferences takes away more tombstones than
+// one step reads again, between the reading of their index and that of the records.
+func TestTombstonesThatExpireDuringACheckAreNoDifferences(t *testing.T) {
+	const tombstones = 12_000
+	s := startServer(t)
+	ctx := t.Context()
+	writer := s.open(t, store.Options{Tombstones: keepTombstones})
+	first := report(t, 1, compliance.Key{Policy: "living", Device: device.Device}, `{"status":"error"}`)
+	reports := []*compliance.Report{first}
+	for n := range tombstones {
+		reports = append(reports, report(t, 2, compliance.Key{Policy: fmt.Sprint("gone", n), Device: device.Device}, `{"@removed":{}}`))
+	}
+	for _, repair := range []bool{false, true} {
+		t.Run(fmt.Sprintf("repair %t", repair), func(t *testing.T) {
+			if err := s.raw.FlushAll(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, writer, compliance.Floor{}, floor(2, "a"), reports...)
+			at := floor(2, "a")
+			expire := sync.OnceFunc(func() {
+				for n := range tombstones/1000 + 1 {
+					to := floor(2, fmt.Sprint("w", n))
+					to.Stored = to.Stored.Add(2 * keepTombstones)
+					apply(t, writer, at, to)
+					at = to
+				}
+			})
+			m := startMiddle(t, s, func(w *way, chunk []byte) {
+				if bytes.Contains(chunk, []byte("{00}:gone")) && bytes.Contains(bytes.ToLower(chunk), []byte("hmget")) {
+					expire()
+				}
+				w.pass(chunk)
+			})
+			r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Tombstones: keepTombstones})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			found, result := verify(t, r, &journal{}, repair)
+			if len(found) > 0 || result.Again != nil || result.Records != 1 {
+				t.Errorf("%d of %d records: %d differences, merged again %v", result.Records, tombstones, len(found), result.Again)
+			}
+			if have := currentFloor(t, writer, 0); !have.Equal(at) {
+				t.Errorf("the floor is %+v", have)
+			}
+		})
+	}
+}
+
+func TestMoreDifferencesThanOneStepReadsAreFoundAndMended(t *testing.T) {
+	const entries = 12_000
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	intact := s.withoutFloors(t)
+	pipe := s.raw.Pipeline()
+	for n := range entries {
+		pipe.ZAdd(ctx, "cs:{00}:|attention", z(0, fmt.Sprintf("p%d|5|%s", n, device.Device)))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, repair := range []bool{false, true} {
+		found, result := verify(t, r, &journal{}, repair)
+		if len(found) != entries || repair && result.Mended != entries {
+			t.Errorf("repair %t: %d found, %d mended", repair, len(found), result.Mended)
+		}
+	}
+	if diff := godiff.Diff(intact, s.withoutFloors(t)); diff != "" {
+		t.Errorf("(-intact +mended):\n%s", diff)
+	}
+}
+
 func TestAKeyOutOfPlaceIsNamedAndLeftAlone(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
