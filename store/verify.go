@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,9 +67,10 @@ const (
 )
 
 // Verify derives anew all that follows from the records, bucket by bucket, and compares
-// it with what is there, while reports are merged. Whatever it returns was so at one
+// it with what is there, while reports are merged. Whatever it tells was so at one
 // moment: a bucket is read in the time that it takes; then what reports concerned
-// meanwhile is read again, until nobody writes while that is done.
+// meanwhile is read again, until nobody writes while that is done. Where a bucket does
+// not come to rest, the others are checked all the same, and the error is [ErrRestless].
 //
 // With Repair, what follows from the records is put right in the same fenced step, in
 // which the floor gets another write id and nothing else, so that its owner adopts it.
@@ -87,17 +89,25 @@ func (r *Redis) Verify(ctx context.Context, options VerifyOptions) (Verified, er
 		result.Differences++
 		options.found(strays.displaced[name])
 	}
+	var restless error
 	for b := range compliance.Bucket(r.layout.Buckets) {
-		c := &check{store: r, options: options, bucket: b, strays: strays.records[b]}
-		if err := c.run(ctx); err != nil {
-			return result, fmt.Errorf("bucket %02x: %w", int(b), err)
-		}
+		c := &check{store: r, options: options, bucket: b, strays: strays.records[b], view: newView(b, r.layout)}
+		err := c.run(ctx)
 		c.report(&result)
+		if err != nil {
+			err = fmt.Errorf("bucket %02x: %w", int(b), err)
+		}
+		switch {
+		case errors.Is(err, ErrRestless):
+			restless = cmp.Or(restless, err) // The others can be checked.
+		case err != nil:
+			return result, err
+		}
 		if options.Progress != nil {
 			options.Progress(int(b) + 1)
 		}
 	}
-	return result, nil
+	return result, restless
 }
 
 // check is that of one bucket.

@@ -642,24 +642,77 @@ func TestVerifyBeginsAgainWhereABucketIsMergedAgain(t *testing.T) {
 	}
 }
 
+func TestABucketThatDoesNotRestKeepsNoOtherFromBeingChecked(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	writer := s.open(t, store.Options{})
+	apply(t, writer, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	if err := s.raw.HSet(ctx, "cs:{01}:|counts", "p|error", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	r := beforeReading(t, s, func() {
+		n++
+		to := floor(1, fmt.Sprint("again", n))
+		to.Repair = true
+		if _, err := writer.Apply(ctx, compliance.Transaction{From: currentFloor(t, writer, 0), To: to}); err != nil {
+			t.Error(err)
+		}
+	})
+	var found []store.Difference
+	result, err := r.Verify(ctx, store.VerifyOptions{
+		Touched: (&journal{}).touched, Found: func(d store.Difference) { found = append(found, d) },
+	})
+	if !errors.Is(err, store.ErrRestless) || result.Differences != 1 || len(found) != 1 || found[0].Bucket != 1 {
+		t.Errorf("%+v, %v: %v", result, found, err)
+	}
+}
+
 func TestTheResultOfAVerifyIsKeptBesideTheLayout(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
 	r := s.open(t, store.Options{})
-	if err := r.NoteVerified(ctx, 1, began); !errors.Is(err, store.ErrNoLayout) {
+	if err := r.NoteVerified(ctx, store.Left{Drift: 1, At: began}); !errors.Is(err, store.ErrNoLayout) {
 		t.Errorf("without a layout: %v", err)
 	}
 	if err := r.EnsureLayout(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if drift, at, err := r.LastVerify(ctx); drift != 0 || !at.IsZero() || err != nil {
-		t.Errorf("before the first: %d, %s, %v", drift, at, err)
-	}
-	if err := r.NoteVerified(ctx, 7, began); err != nil {
-		t.Fatal(err)
-	}
-	if drift, at, err := r.LastVerify(ctx); drift != 7 || !at.Equal(began) || err != nil {
-		t.Errorf("after it: %d, %s, %v", drift, at, err)
+	none, some := 0, 5
+	later := began.Add(time.Hour)
+	for _, c := range []struct {
+		name  string
+		left  *store.Left
+		harm  []any
+		drift int
+		at    time.Time
+		known bool
+	}{
+		{name: "before the first"},
+		{name: "one that found nothing and broke off", left: &store.Left{RebuildDrift: &none}},
+		{name: "one that found something and broke off", left: &store.Left{Drift: 2}, drift: 2, known: true},
+		{name: "a whole one", left: &store.Left{Drift: 7, At: began}, drift: 7, at: began, known: true},
+		{name: "one with the streams", left: &store.Left{Drift: 7, RebuildDrift: &some, At: began}, drift: 12, at: began, known: true},
+		{name: "one that cannot see what that one saw", left: &store.Left{At: later}, drift: 5, at: later, known: true},
+		{name: "one that broke off", left: &store.Left{Drift: 1, RebuildDrift: &none}, drift: 6, at: later, known: true},
+		{name: "a garbled number", harm: []any{"drift", "x"}, drift: 5, at: later},
+		{name: "a garbled time", harm: []any{"drift", "1", "verified", "x"}, drift: 6},
+		{name: "a check after it", left: &store.Left{RebuildDrift: &none, At: later}, at: later, known: true},
+	} {
+		if c.left != nil {
+			if err := r.NoteVerified(ctx, *c.left); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.harm != nil {
+			if err := s.raw.HSet(ctx, "cs:|meta", c.harm...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		drift, at, known, err := r.LastVerify(ctx)
+		if err != nil || known != c.known || known && (drift != c.drift || !at.Equal(c.at)) {
+			t.Errorf("%s: %d, %s, known %t, %v", c.name, drift, at, known, err)
+		}
 	}
 	if err := r.EnsureLayout(ctx); err != nil {
 		t.Error(err)

@@ -56,9 +56,6 @@ func (v *verification) compare(ctx context.Context) (err error) {
 		return fmt.Errorf("rebuild: %w", err)
 	}
 	defer func() { err = errors.Join(err, own.Close()) }()
-	if own.StandIn() {
-		return errNoScratch
-	}
 	scratch, err := store.New(v.layout, store.Options{URLs: []string{own.URL()}, Tombstones: keep})
 	if err != nil {
 		return err
@@ -125,7 +122,7 @@ func (v *verification) compareWith(ctx context.Context, scratch *store.Redis) er
 	result, err := v.state.Compare(ctx, scratch, store.CompareOptions{
 		Touched: touched.Between,
 		Whole:   func(b compliance.Bucket) bool { return whole[int(b)%v.layout.Partitions] },
-		Found:   v.found,
+		Found:   v.found.add,
 	})
 	v.Compared, v.PassedOver = result.Records-result.PassedOver, result.PassedOver
 	return err

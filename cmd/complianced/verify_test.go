@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +186,19 @@ func TestVerifyRebuildFindsWhatNoRecountCanFind(t *testing.T) {
 		!strings.Contains(out, "3 records compared") || strings.Contains(errs, "secret") {
 		t.Errorf("status %d: %s%s", status, errs, out)
 	}
+	if found, _ := s.verify(0); found != nil {
+		t.Error(found)
+	}
+	if _, metrics := s.get("/metrics"); !strings.Contains(metrics, "\ncompliance_state_drift 1\n") ||
+		!strings.Contains(metrics, "\ncompliance_state_verified_timestamp_seconds 1") {
+		t.Errorf("after a check that sees less: %s", metrics)
+	}
+	if err := raw.HSet(t.Context(), "cs:|meta", "drift", "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, metrics := s.get("/metrics"); !strings.Contains(metrics, "\ncompliance_state_up 1\n") || strings.Contains(metrics, "compliance_state_drift") {
+		t.Errorf("with a result that is none: %s", metrics)
+	}
 }
 
 func TestVerifyRebuildFindsNothingWhileAFleetReports(t *testing.T) {
@@ -212,7 +227,39 @@ func TestVerifyRebuildFindsNothingWhileAFleetReports(t *testing.T) {
 func TestVerifyRebuildSaysWhatIsMissing(t *testing.T) {
 	s := serve(t)
 	t.Setenv("PATH", t.TempDir())
-	if _, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild"); status != 1 || !strings.Contains(errs, "redis-server") {
-		t.Errorf("status %d: %s", status, errs)
+	out, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if status != 1 || !strings.Contains(errs, "redis-server") || out != "" {
+		t.Errorf("status %d: %s%s", status, errs, out)
+	}
+}
+
+// TestVerifyTellsWhatItFoundBeforeItFails has a Redis for the rebuild that does not start.
+func TestVerifyTellsWhatItFoundBeforeItFails(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	if _, err := js.Publish(t.Context(), "compliance.status.p.secret1", []byte(`{"status":"error"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.settled()
+	raw := s.raw()
+	tag := "cs:{" + s.bucketOf(raw, "p", "secret1") + "}:"
+	if err := raw.HSet(t.Context(), tag+"|counts", "p|error", "9").Err(); err != nil {
+		t.Fatal(err)
+	}
+	path := t.TempDir()
+	if err := os.WriteFile(filepath.Join(path, "redis-server"), []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil { //nolint:gosec // It is run.
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", path)
+	found, errs := s.verify(1, "--rebuild")
+	if cmp.Diff([]string{"count p error"}, found) != "" || !strings.Contains(errs, "rebuild") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("%q: %s", found, errs)
+	}
+	out, _, _ := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if !strings.Contains(out, "1 differences, until the check broke off") {
+		t.Error(out)
+	}
+	if have := raw.HMGet(t.Context(), "cs:|meta", "drift", "verified").Val(); have[0] != "1" || have[1] != nil {
+		t.Errorf("kept is %v", have)
 	}
 }
