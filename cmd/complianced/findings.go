@@ -80,7 +80,11 @@ func (f *findings) end(v *verification) error {
 	}
 	fmt.Fprintln(f.out)
 	if v.rebuild && !v.Incomplete {
-		fmt.Fprintf(f.out, "%d records compared with the streams; of %d the streams do not hold every version\n", v.Compared, v.PassedOver)
+		fmt.Fprintf(f.out, "%d records compared with the streams; of %d the streams do not hold every version", v.Compared, v.PassedOver)
+		if v.LeftOut > 0 {
+			fmt.Fprintf(f.out, "; %d are of policies outside --allow-policies", v.LeftOut)
+		}
+		fmt.Fprintln(f.out)
 	}
 	if f.displaced > 0 {
 		fmt.Fprintf(f.out, "%d keys are out of place: nothing counts or deletes them; look at each, and delete it with redis-cli\n", f.displaced)

@@ -32,10 +32,11 @@ type verification struct {
 	Mended int `json:"mended"`
 	// Again are the buckets that are merged again.
 	Again []compliance.Bucket `json:"mergedAgain"`
-	// Compared are the records that were compared with the streams, and PassedOver
-	// those that could not be.
+	// Compared are the records that were compared with the streams, PassedOver those
+	// that could not be, and LeftOut those of policies that are not allowed.
 	Compared   int `json:"compared,omitempty"`
 	PassedOver int `json:"passedOver,omitempty"`
+	LeftOut    int `json:"leftOut,omitempty"`
 	// Incomplete says that the check broke off.
 	Incomplete bool `json:"incomplete,omitempty"`
 }
@@ -59,9 +60,11 @@ under cs: that complianced has not written ("unknown key") are named and left as
 delete it with redis-cli.
 
 With --rebuild it also makes the state anew from the streams, in a Redis of its own in a temporary
-folder, and compares every record: exactly where a stream begins at its first report, otherwise
-those of which the stream still holds every version. Give it the --allow-policies and --tombstones
-of serve.
+folder, and compares every record: exactly where a stream has lost no report, otherwise those of
+which the stream still holds every version. A record that may be from before the stream was made
+is compared as far as that: none of its values may be older than what the stream holds. Where a
+stream was rolled back, records with reports that it lost differ from it. Give it the
+--allow-policies and --tombstones of serve: records of other policies are not compared.
 
 Exit status: 0 where nothing differs, 1 on any difference, also one that is put right.`,
 		Args: args(cobra.NoArgs),
