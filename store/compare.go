@@ -267,30 +267,10 @@ func readImages(ctx context.Context, c redis.Cmdable, names []string) ([]image, 
 func (c *comparison) confirm(ctx context.Context, b compliance.Bucket, keys []compliance.Key) error {
 	deadline := time.Now().Add(c.options.Patience)
 	for attempt := 0; ; attempt++ {
-		live, liveAt, err := c.live.moment(ctx, b, keys)
-		if err != nil {
+		left, late, err := c.judgeAll(ctx, b, keys)
+		if keys = left; err != nil || len(keys) == 0 {
 			return err
 		}
-		rebuilt, rebuiltAt, err := c.rebuilt.moment(ctx, b, keys)
-		if err != nil {
-			return err
-		}
-		apart, err := c.apart(ctx, b, liveAt, rebuiltAt)
-		if err != nil {
-			return err
-		}
-		var left []compliance.Key
-		for i, key := range keys {
-			if apart == nil || apart[key] {
-				left = append(left, key)
-				continue
-			}
-			c.judge(b, key, live[i], rebuilt[i], later(liveAt.Stored, rebuiltAt.Stored))
-		}
-		if keys = left; len(keys) == 0 {
-			return nil
-		}
-		late := lateness(liveAt, rebuiltAt)
 		if c.late != nil || time.Now().After(deadline) {
 			c.result.Apart += len(keys)
 			if c.late == nil {
@@ -302,6 +282,31 @@ func (c *comparison) confirm(ctx context.Context, b compliance.Bucket, keys []co
 			return err
 		}
 	}
+}
+
+// judgeAll judges records, each state of them at one moment. It returns those that
+// reports keep apart, and why.
+func (c *comparison) judgeAll(ctx context.Context, b compliance.Bucket, keys []compliance.Key) (left []compliance.Key, late, err error) {
+	live, liveAt, err := c.live.moment(ctx, b, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	rebuilt, rebuiltAt, err := c.rebuilt.moment(ctx, b, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	apart, err := c.apart(ctx, b, liveAt, rebuiltAt)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, key := range keys {
+		if apart == nil || apart[key] {
+			left = append(left, key)
+			continue
+		}
+		c.judge(b, key, live[i], rebuilt[i], later(liveAt.Stored, rebuiltAt.Stored))
+	}
+	return left, lateness(liveAt, rebuiltAt), nil
 }
 
 // lateness says which of two states has to come to where the other is.

@@ -35,12 +35,11 @@ const rowsTogether = 1000
 
 func (f *findings) add(d store.Difference) {
 	f.n++
-	switch d.Kind {
-	case store.KindRecord:
+	if d.Kind == store.KindRecord {
 		f.fromStreams++
-	case store.KindMisplaced, store.KindUnknown:
+	}
+	if d.Kind == store.KindMisplaced || d.Kind == store.KindUnknown {
 		f.displaced++
-	default:
 	}
 	if f.asJSON {
 		text, _ := json.Marshal(d) // It is all text.

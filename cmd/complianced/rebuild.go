@@ -172,13 +172,12 @@ func (v *verification) catchUp(ctx context.Context, scratch *store.Redis) error 
 		if err != nil {
 			return err
 		}
-		behind, at := 0, uint64(0)
+		behind, at := 0, sum(have)
 		for b := range until {
 			if have[b].Sequence < until[b].Sequence {
 				behind++
 			}
 		}
-		at = sum(have)
 		switch {
 		case behind == 0:
 			return nil

@@ -296,7 +296,10 @@ func TestVerifyRebuildAfterAStreamIsMadeAnew(t *testing.T) {
 	publish("p.both", `{"status":"compliant"}`)
 	publish("p.new", `{"status":"compliant"}`)
 	raw := s.raw()
-	eventually(t, "the new stream is merged", func() bool { return len(raw.Keys(t.Context(), "cs:{*}:p:new").Val()) == 1 })
+	eventually(t, "the new stream is merged", func() bool {
+		keys, _ := raw.Scan(t.Context(), 0, "cs:{*}:p:new", 100_000).Val()
+		return len(keys) == 1
+	})
 	s.settled()
 	if found, _ := s.verify(0, "--rebuild"); found != nil {
 		t.Error(found)
