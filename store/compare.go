@@ -29,7 +29,7 @@ type CompareOptions struct {
 	LeaveOut func(policy string) bool
 	// Found, where not nil, hears of each difference.
 	Found func(Difference)
-	// Patience is how long reports may keep two records apart. Defaults to a minute.
+	// Patience is how long reports may keep two records apart. Defaults to 30 s.
 	Patience time.Duration
 }
 
@@ -66,7 +66,7 @@ var (
 // one moment of either state, until no report concerns it that only one of them holds.
 func (r *Redis) Compare(ctx context.Context, rebuilt *Redis, options CompareOptions) (Compared, error) {
 	if options.Patience <= 0 {
-		options.Patience = time.Minute
+		options.Patience = 30 * time.Second
 	}
 	c := &comparison{live: r, rebuilt: rebuilt, options: options, suspects: map[compliance.Bucket]map[compliance.Key]bool{}}
 	if err := c.survey(ctx, r, rebuilt); err != nil {

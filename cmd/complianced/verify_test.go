@@ -372,3 +372,35 @@ func TestVerifyRebuildLeavesPoliciesOutThatAreNotAllowed(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+func TestVerifyRebuildOfAStreamThatHasLostItsBeginning(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	for _, subject := range []string{"p.old", "p.kept"} {
+		if _, err := js.Publish(t.Context(), "compliance.status."+subject, []byte(`{"status":"error"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settled()
+	stream, err := js.Stream(t.Context(), "COMPLIANCE_STATUS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgs = 1
+	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if status != 0 || !strings.Contains(out, "1 records compared with the streams; of 1 the streams do not hold every version") {
+		t.Errorf("status %d: %s%s", status, errs, out)
+	}
+	raw := s.raw()
+	key := "cs:{" + s.bucketOf(raw, "p", "kept") + "}:p:kept"
+	if err := raw.HSet(t.Context(), key, "v", strings.Repeat("0", 15)+"1"+strings.Repeat("0", 15)+"25").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := s.verify(1, "--rebuild"); !slices.Contains(found, "record p kept") {
+		t.Errorf("a record that was set back: %q", found)
+	}
+}
