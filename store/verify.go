@@ -72,8 +72,9 @@ const (
 // meanwhile is read again, until nobody writes while that is done. Where a bucket does
 // not come to rest, the others are checked all the same, and the error is [ErrRestless].
 //
-// With Repair, what follows from the records is put right in the same fenced step, in
-// which the floor gets another write id and nothing else, so that its owner adopts it.
+// With Repair, what follows from the records is put right in one fenced step, in which
+// all that can have moved since is read once more, and the floor gets another write id
+// and nothing else, so that its owner adopts it.
 // Where a record is not there or is none, the floor goes back to before the first report
 // of the stream, so that the bucket is merged again.
 //
@@ -188,7 +189,9 @@ func (c *check) settle(ctx context.Context) error {
 		}
 		if !stood {
 			failed, size = failed+1, max(size/2, minSuspects)
-			s.suspects = s.suspects[:min(len(s.suspects), size)]
+			if s.before.Absent() {
+				s.suspects = s.suspects[:min(len(s.suspects), size)]
+			}
 			continue
 		}
 		failed, size = 0, min(2*size, maxSuspects)
@@ -210,10 +213,15 @@ func (c *check) settle(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			s = step{wrong: differ, before: before}
+			s = step{suspects: ofTombstones(differ), wrong: differ, before: before}
 		}
 	}
 	return ErrRestless
+}
+
+// ofTombstones returns the entries that may move without a report.
+func ofTombstones(all []entryID) []entryID {
+	return slices.DeleteFunc(slices.Clone(all), func(e entryID) bool { return e.part != partTombstones })
 }
 
 // sift tells those entries that differed before, or were read again just now, from the
@@ -339,7 +347,7 @@ func (c *check) since(ctx context.Context, floor compliance.Floor) ([]compliance
 	return keys, nil
 }
 
-// mend puts right what differs, in the step that found it. It reports false where
+// mend puts right what still differs in this step. It reports false where
 // nothing is to be put right.
 func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step) (done bool, err error) {
 	var wrong []entryID

@@ -774,6 +774,32 @@ func TestTombstonesThatExpireDuringACheckAreNoDifferences(t *testing.T) {
 	}
 }
 
+// TestATombstoneThatExpiresBeforeTheRepairIsNotPutBack takes it away between the step
+// that found its entry wrong and the one that puts right.
+func TestATombstoneThatExpiresBeforeTheRepairIsNotPutBack(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{Tombstones: keepTombstones})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"@removed":{}}`))
+	if err := s.raw.ZAdd(ctx, "cs:{00}:|tombs", z(float64(began.UnixMilli()), "policy:"+device.Device)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	expired := floor(1, "b")
+	expired.Stored = expired.Stored.Add(2 * keepTombstones)
+	if _, err := r.Verify(ctx, store.VerifyOptions{
+		Touched: (&journal{}).touched, Repair: true,
+		Before: func(ctx context.Context, b compliance.Bucket) (compliance.Floor, error) {
+			apply(t, r, floor(1, "a"), expired)
+			return before(ctx, b)
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := godiff.Diff(map[string]any{"cs:{00}:|floor": store.FormatFloor(expired)}, s.dump(t)); diff != "" {
+		t.Errorf("(-want +redis):\n%s", diff)
+	}
+}
+
 func TestMoreDifferencesThanOneStepReadsAreFoundAndMended(t *testing.T) {
 	const entries = 12_000
 	s := startServer(t)
