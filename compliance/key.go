@@ -139,6 +139,10 @@ var ErrLayout = errors.New("the number of partitions must divide the number of b
 // layout's number of buckets.
 type Bucket int
 
+// LayoutVersion is the version of the keys and fields of the sink. The streams name it
+// too, so that a program of another version does not take up a sink that was emptied.
+const LayoutVersion = 3
+
 // Layout is how devices are shared out: P partitions, which are streams, and B
 // buckets, which are hash tags in the sink. P divides B, so that a partition
 // owns whole buckets. Provisioning fixes both.

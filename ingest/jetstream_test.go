@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -540,5 +541,41 @@ func TestProvisionLeavesAloneWhatItWasNotAskedToChange(t *testing.T) {
 	}
 	if dead, err := b.js.Stream(t.Context(), names[2]); err != nil || dead.CachedInfo().Config.MaxAge != 30*24*time.Hour {
 		t.Error("a missing stream was not made as it must be:", err)
+	}
+}
+
+func TestStreamsOfAnotherLayoutVersionAreRefused(t *testing.T) {
+	b := startBroker(t, compliance.Layout{Partitions: 1, Buckets: 4})
+	name := func(version int) {
+		t.Helper()
+		stream, err := b.js.Stream(t.Context(), "COMPLIANCE_STATUS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := stream.CachedInfo().Config
+		config.Metadata["compliance-layout"] = strconv.Itoa(version)
+		if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	provision := func() error {
+		return ingest.Provision(t.Context(), b.js, ingest.Provisioning{Layout: b.layout})
+	}
+	for version, say := range map[int]string{
+		compliance.LayoutVersion - 1: "empty its Redis and run complianced provision",
+		compliance.LayoutVersion + 1: "a newer complianced",
+	} {
+		name(version)
+		_, err := ingest.ReadLayout(t.Context(), b.js)
+		if other, ok := errors.AsType[*ingest.VersionError](err); !ok || other.Version != version || !strings.Contains(err.Error(), say) {
+			t.Errorf("version %d: %v", version, err)
+		}
+		older := version < compliance.LayoutVersion
+		if err := provision(); (err == nil) != older {
+			t.Errorf("provision over version %d: %v", version, err)
+		}
+		if have, err := ingest.ReadLayout(t.Context(), b.js); (err == nil) != older || older && have != b.layout {
+			t.Errorf("version %d after provision: %+v, %v", version, have, err)
+		}
 	}
 }

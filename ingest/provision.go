@@ -30,7 +30,6 @@ const (
 	metaLayout     = "compliance-layout"
 	metaPartitions = "compliance-partitions"
 	metaBuckets    = "compliance-buckets"
-	layoutVersion  = "1"
 )
 
 // Provisioning says what streams there are to be.
@@ -64,7 +63,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 	if err := p.Layout.Validate(); err != nil {
 		return err
 	}
-	have, err := ReadLayout(ctx, js)
+	have, err := ProvisionedLayout(ctx, js)
 	switch {
 	case errors.Is(err, ErrNotProvisioned):
 	case err != nil:
@@ -142,7 +141,7 @@ func (p Provisioning) statusStream(partition int) jetstream.StreamConfig {
 		DenyPurge:   true,
 		AllowDirect: true,
 		Metadata: map[string]string{
-			metaLayout:     layoutVersion,
+			metaLayout:     strconv.Itoa(compliance.LayoutVersion),
 			metaPartitions: strconv.Itoa(p.Layout.Partitions),
 			metaBuckets:    strconv.Itoa(p.Layout.Buckets),
 		},
@@ -167,8 +166,29 @@ func (p Provisioning) deadStream() jetstream.StreamConfig {
 	}
 }
 
+// VersionError says that the streams name another layout version than this program's.
+type VersionError struct {
+	Stream string
+	Layout compliance.Layout
+	// Version is the one that the stream names.
+	Version int
+}
+
+// Error says what is there, what was expected and what to do.
+func (e *VersionError) Error() string {
+	advice := "a newer complianced provisioned it: run that one"
+	if e.older() {
+		advice = "an older complianced provisioned it: stop every one of that version, empty its Redis and run complianced provision; " +
+			"serve then makes the state anew from the stream, as far as the stream reaches"
+	}
+	return fmt.Sprintf("stream %s names layout version %d, expected is version %d; %s", e.Stream, e.Version, compliance.LayoutVersion, advice)
+}
+
+func (e *VersionError) older() bool { return e.Version < compliance.LayoutVersion }
+
 // ReadLayout returns the layout that the streams were provisioned with. The
-// error is [ErrNotProvisioned] where there are none.
+// error is [ErrNotProvisioned] where there are none, and [*VersionError] where they
+// name another version.
 func ReadLayout(ctx context.Context, js jetstream.JetStream) (compliance.Layout, error) {
 	for _, name := range []string{"COMPLIANCE_STATUS", "COMPLIANCE_STATUS_0"} {
 		stream, err := js.Stream(ctx, name)
@@ -178,16 +198,33 @@ func ReadLayout(ctx context.Context, js jetstream.JetStream) (compliance.Layout,
 		if err != nil {
 			return compliance.Layout{}, fmt.Errorf("stream %s: %w", name, err)
 		}
-		meta := stream.CachedInfo().Config.Metadata
-		partitions, errP := strconv.Atoi(meta[metaPartitions])
-		buckets, errB := strconv.Atoi(meta[metaBuckets])
-		layout := compliance.Layout{Partitions: partitions, Buckets: buckets}
-		if meta[metaLayout] != layoutVersion || errP != nil || errB != nil || layout.Validate() != nil {
-			return compliance.Layout{}, fmt.Errorf("stream %s was not made by complianced provision of this version: its metadata names no known layout", name)
-		}
-		return layout, nil
+		return parseLayout(name, stream.CachedInfo().Config.Metadata)
 	}
 	return compliance.Layout{}, ErrNotProvisioned
+}
+
+func parseLayout(stream string, meta map[string]string) (compliance.Layout, error) {
+	version, errV := strconv.Atoi(meta[metaLayout])
+	partitions, errP := strconv.Atoi(meta[metaPartitions])
+	buckets, errB := strconv.Atoi(meta[metaBuckets])
+	layout := compliance.Layout{Partitions: partitions, Buckets: buckets}
+	switch err := errors.Join(errV, errP, errB); {
+	case err != nil, version < 1, layout.Validate() != nil:
+		return compliance.Layout{}, fmt.Errorf("stream %s was not made by complianced provision: its metadata names no known layout", stream)
+	case version != compliance.LayoutVersion:
+		return compliance.Layout{}, &VersionError{Stream: stream, Layout: layout, Version: version}
+	}
+	return layout, nil
+}
+
+// ProvisionedLayout is ReadLayout for whoever provisions: it returns the layout of an
+// older version, too, which [Provision] brings up to this one.
+func ProvisionedLayout(ctx context.Context, js jetstream.JetStream) (compliance.Layout, error) {
+	layout, err := ReadLayout(ctx, js)
+	if other, ok := errors.AsType[*VersionError](err); ok && other.older() {
+		return other.Layout, nil
+	}
+	return layout, err
 }
 
 // MaxAge returns the age limit of the streams; 0 where there is none.

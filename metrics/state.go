@@ -25,9 +25,11 @@ type Snapshot struct {
 	Policies map[string]Policy
 	// Devices are the devices by the worst status of their records.
 	Devices [compliance.NumStatuses]int
-	// Drift is how many differences the last check of the state found; nil where none
+	// Drift is how many differences the last checks of the state left; nil where none
 	// has run.
 	Drift *int
+	// Verified is when the last check ended; the zero time where none has.
+	Verified time.Time
 	// Partitions are those that could be read, each once.
 	Partitions []Partition
 	// DeadLetters is how many are kept; nil where that could not be read.
@@ -79,9 +81,9 @@ type state struct {
 	reader  reader
 	options StateOptions
 
-	up, took, policies, dropped, info, drift         *prometheus.Desc
-	devices, byStatus, inGrace, stale                *prometheus.Desc
-	lagMessages, lagSeconds, gapReports, deadLetters *prometheus.Desc
+	up, took, policies, dropped, info, drift, verified *prometheus.Desc
+	devices, byStatus, inGrace, stale                  *prometheus.Desc
+	lagMessages, lagSeconds, gapReports, deadLetters   *prometheus.Desc
 }
 
 // NewState returns a collector that reads the state at each scrape. Scrapes that
@@ -111,7 +113,8 @@ func NewState(read func(ctx context.Context) (Snapshot, error), opts StateOption
 		byStatus:    desc("policy_devices", "Devices by policy and compliance status.", "policy", "status"),
 		inGrace:     desc("policy_devices_in_grace", "Devices that are nonCompliant and in their grace period, by policy.", "policy"),
 		stale:       desc("policy_devices_stale", "Devices whose newest report is older than the validity, by policy.", "policy"),
-		drift:       desc("state_drift", "Differences that the last check by complianced verify found."),
+		drift:       desc("state_drift", "Differences that complianced verify found and did not put right: of the last run, and of the last with --rebuild."),
+		verified:    desc("state_verified_timestamp_seconds", "When the last complianced verify ended that did not break off, in Unix seconds."),
 		policies:    desc("policies", "Policies that have records."),
 		dropped:     desc("policy_series_dropped", "Policies that are summed in policy=\"__other__\"."),
 		info:        desc("policy_info", "Always 1; the labels give a policy's name.", "policy", "name"),
@@ -125,7 +128,7 @@ func NewState(read func(ctx context.Context) (Snapshot, error), opts StateOption
 // Describe implements prometheus.Collector.
 func (s *state) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		s.up, s.took, s.devices, s.byStatus, s.inGrace, s.stale, s.policies, s.dropped, s.info, s.drift,
+		s.up, s.took, s.devices, s.byStatus, s.inGrace, s.stale, s.policies, s.dropped, s.info, s.drift, s.verified,
 		s.lagMessages, s.lagSeconds, s.gapReports, s.deadLetters,
 	} {
 		out <- desc
@@ -147,6 +150,9 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 	s.collectPolicies(out, snapshot.Policies)
 	if snapshot.Drift != nil {
 		gauge(out, s.drift, float64(*snapshot.Drift))
+	}
+	if !snapshot.Verified.IsZero() {
+		gauge(out, s.verified, float64(snapshot.Verified.Unix()))
 	}
 	for policy, name := range s.options.PolicyNames {
 		gauge(out, s.info, 1, policy, name)

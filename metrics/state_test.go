@@ -73,7 +73,7 @@ func TestTheWholeState(t *testing.T) {
 			"smallest": {Statuses: byStatus{0, 0, 0, 0, 0, 1, 0, 0}, Stale: 1},
 		},
 		Devices: byStatus{8, 7, 6, 5, 4, 3, 2, 1},
-		Drift:   &drift,
+		Drift:   &drift, Verified: time.Unix(1_800_000_000, 0),
 		Partitions: []metrics.Partition{
 			{Number: 0, Lag: &metrics.Lag{Messages: 5, Age: 1500 * time.Millisecond}, GapReports: 7},
 			{Number: 1, Lag: &metrics.Lag{}},

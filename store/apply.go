@@ -446,7 +446,7 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 		digest = digestOf(&e.new)
 	}
 	repeated := !a.tx.Whole && !e.full && digest == e.oldDigest
-	var buffer [256]byte
+	var buffer [maxHead]byte
 	head := appendHead(buffer[:0], &e.new, digest)
 	start := a.begin("hset", &e.name)
 	if string(head) != e.oldHead {

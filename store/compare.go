@@ -20,27 +20,42 @@ import (
 type CompareOptions struct {
 	// Touched is as in [VerifyOptions]. Required.
 	Touched func(ctx context.Context, b compliance.Bucket, from, to compliance.Floor) ([]compliance.Key, error)
-	// Whole says that the stream of a bucket holds all reports that were ever merged.
-	// Of one that does not, the records are compared of which it holds every version.
-	// Required.
-	Whole func(compliance.Bucket) bool
+	// Whole says since when the stream of a bucket holds all reports, which is when it
+	// was made; the zero time where it has lost some. What it does not hold may have been
+	// merged before then: a record with such a version, and with none that is older than
+	// what the stream makes of it, is passed over. Required.
+	Whole func(compliance.Bucket) time.Time
+	// LeaveOut, where not nil, names the policies whose records are not compared.
+	LeaveOut func(policy string) bool
 	// Found, where not nil, hears of each difference.
 	Found func(Difference)
-	// Patience is how long reports may keep two records apart. Defaults to a minute.
+	// Patience is how long reports may keep two records apart. Defaults to 30 s.
 	Patience time.Duration
 }
 
 // Compared is the result.
 type Compared struct {
-	// Records is how many records and tombstones were compared, and Passed over how
-	// many could not be, because the stream does not hold all their versions.
-	Records     int
+	// Records is how many records and tombstones there are of the policies that are not
+	// left out, and LeftOut how many of the others.
+	Records int
+	LeftOut int
+	// PassedOver is how many of Records could not be compared because the stream does
+	// not hold all their versions, and Apart how many because one of the two states had
+	// merged a report that the other had not.
 	PassedOver  int
+	Apart       int
 	Differences int
 }
 
-// ErrApart says that reports came too fast for the rebuilt state to follow.
-var ErrApart = errors.New("the rebuilt state does not come as far as the one that it is compared with")
+// The errors that say why records were not compared.
+var (
+	// ErrLags says that the state does not come to where the stream is.
+	ErrLags = errors.New("the state lags behind the stream, so that records with newer reports cannot be compared: see that complianced serve is running and keeps up, and check again")
+	// ErrApart says that reports came too fast for the rebuilt state to follow.
+	ErrApart = errors.New("the rebuilt state does not come to where the state is, so that records with newer reports cannot be compared: check again when fewer reports come")
+	// ErrMergedAgain says that the floors tell nothing of what both states have.
+	ErrMergedAgain = errors.New("the bucket is merged again by complianced serve, or its floor is that of another stream: check again when serve is through")
+)
 
 // Compare compares every record and tombstone with the one in a state that was rebuilt
 // from the streams: whether its key is there, its type, and its fields. Store times of
@@ -51,13 +66,13 @@ var ErrApart = errors.New("the rebuilt state does not come as far as the one tha
 // one moment of either state, until no report concerns it that only one of them holds.
 func (r *Redis) Compare(ctx context.Context, rebuilt *Redis, options CompareOptions) (Compared, error) {
 	if options.Patience <= 0 {
-		options.Patience = time.Minute
+		options.Patience = 30 * time.Second
 	}
-	c := &comparison{live: r, rebuilt: rebuilt, options: options, suspects: map[compliance.Bucket]map[compliance.Key]bool{}, passed: map[string]bool{}}
-	if err := c.survey(ctx, r, rebuilt, true); err != nil {
+	c := &comparison{live: r, rebuilt: rebuilt, options: options, suspects: map[compliance.Bucket]map[compliance.Key]bool{}}
+	if err := c.survey(ctx, r, rebuilt); err != nil {
 		return c.result, fmt.Errorf("compare records: %w", err)
 	}
-	if err := c.survey(ctx, rebuilt, r, false); err != nil {
+	if err := c.survey(ctx, rebuilt, r); err != nil {
 		return c.result, fmt.Errorf("compare records: %w", err)
 	}
 	for _, b := range slices.Sorted(maps.Keys(c.suspects)) {
@@ -67,8 +82,7 @@ func (r *Redis) Compare(ctx context.Context, rebuilt *Redis, options CompareOpti
 			}
 		}
 	}
-	c.result.PassedOver = len(c.passed)
-	return c.result, nil
+	return c.result, c.late
 }
 
 // maxConfirmed is how many records are read in one moment.
@@ -80,36 +94,34 @@ type comparison struct {
 
 	mu       sync.Mutex
 	suspects map[compliance.Bucket]map[compliance.Key]bool
-	// passed are the keys of the records that are passed over.
-	passed map[string]bool
-	result Compared
+	result   Compared
+	// late is why the first records that were not compared in time were not. After
+	// them, no time is spent on waiting.
+	late error
 }
 
 // survey looks at every record of one state, and at those of the other by the same
 // names. What differs is suspect.
-func (c *comparison) survey(ctx context.Context, of, other *Redis, count bool) error {
+func (c *comparison) survey(ctx context.Context, of, other *Redis) error {
 	return of.eachServer(ctx, func(ctx context.Context, server *redis.Client) error {
 		for cursor := uint64(0); ; {
 			names, next, err := server.Scan(ctx, cursor, keyPrefix+"{*", scanCount).Result()
 			if err != nil {
 				return err
 			}
-			names = slices.DeleteFunc(names, func(name string) bool { _, ok := parseRecordKey(name); return !ok })
-			here, err := readImages(ctx, server, names)
+			places := c.places(names, of)
+			here, err := readImages(ctx, server, recordNames(places))
 			if err != nil {
 				return err
 			}
-			there, err := readImages(ctx, other.client, names)
+			there, err := readImages(ctx, other.client, recordNames(places))
 			if err != nil {
 				return err
 			}
-			live, rebuilt := here, there
-			if of == c.rebuilt {
-				live, rebuilt = there, here
-			}
-			c.suspect(names, live, rebuilt)
-			if count {
-				c.count(here)
+			if of == c.live {
+				c.suspectOfLive(places, here, there)
+			} else {
+				c.suspectOfRebuilt(places, there, here)
 			}
 			if cursor = next; cursor == 0 {
 				return nil
@@ -118,42 +130,89 @@ func (c *comparison) survey(ctx context.Context, of, other *Redis, count bool) e
 	})
 }
 
-func (c *comparison) count(images []image) {
+// places are those of the records that are compared.
+func (c *comparison) places(names []string, of *Redis) []stored {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, i := range images {
-		if i.there {
+	places := make([]stored, 0, len(names))
+	for _, name := range names {
+		at, ok := placeOf(c.live.layout, name)
+		switch {
+		case !ok:
+		case c.options.LeaveOut == nil || !c.options.LeaveOut(at.key.Policy):
+			places = append(places, at)
+		case of == c.live:
+			c.result.LeftOut++
+		}
+	}
+	return places
+}
+
+func recordNames(places []stored) []string {
+	names := make([]string, len(places))
+	for i, at := range places {
+		names[i] = recordKey(at.bucket, at.key)
+	}
+	return names
+}
+
+// suspectOfLive counts the records of the state, and finds those that differ.
+func (c *comparison) suspectOfLive(places []stored, live, rebuilt []image) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, at := range places {
+		if live[i].there {
 			c.result.Records++
 		}
+		switch {
+		case live[i].equal(rebuilt[i]):
+		case c.beyond(at.bucket, live[i], rebuilt[i]):
+			c.result.PassedOver++
+		default:
+			c.suspect(at)
+		}
 	}
 }
 
-func (c *comparison) suspect(names []string, live, rebuilt []image) {
+// suspectOfRebuilt finds the records that are not there.
+func (c *comparison) suspectOfRebuilt(places []stored, live, rebuilt []image) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i, name := range names {
-		b, ok := bucketOfKey(name)
-		if !ok || int(b) >= c.live.layout.Buckets || live[i].equal(rebuilt[i]) {
-			continue
+	for i, at := range places {
+		if !live[i].there && rebuilt[i].there {
+			c.suspect(at)
 		}
-		key, _ := parseRecordKey(name)
-		if !c.options.Whole(b) && beyond(live[i], rebuilt[i]) {
-			c.passed[name] = true
-			continue
-		}
-		if c.suspects[b] == nil {
-			c.suspects[b] = map[compliance.Key]bool{}
-		}
-		c.suspects[b][key] = true
 	}
 }
 
-// beyond says that the stream does not hold every version of a record: what it makes of
-// it has other ones, or is none.
-func beyond(live, rebuilt image) bool {
+func (c *comparison) suspect(at stored) {
+	if c.suspects[at.bucket] == nil {
+		c.suspects[at.bucket] = map[compliance.Key]bool{}
+	}
+	c.suspects[at.bucket][at.key] = true
+}
+
+// beyond says that a record differs from what the stream makes of it because it holds
+// versions that the stream does not hold any more: none is older, none that is the same
+// has another value, and each that is newer can be from before the stream was whole.
+func (c *comparison) beyond(b compliance.Bucket, live, rebuilt image) bool {
+	since := c.options.Whole(b)
 	have, readable := live.record()
 	want, _ := rebuilt.record()
-	return want.Empty() || readable && !have.Empty() && have.Versions != want.Versions
+	if !readable {
+		return want.Empty() && since.IsZero()
+	}
+	newer := false
+	for p, version := range have.Versions {
+		switch order := version.Compare(want.Versions[p]); {
+		case order < 0, order == 0 && have.Values[p] != want.Values[p],
+			order > 0 && !since.IsZero() && version.Time.Time().After(since.Add(compliance.MaxFuture)):
+			return false
+		case order > 0:
+			newer = true
+		}
+	}
+	return newer
 }
 
 // image is a record as it is stored; a key of another type has no fields.
@@ -208,37 +267,60 @@ func readImages(ctx context.Context, c redis.Cmdable, names []string) ([]image, 
 func (c *comparison) confirm(ctx context.Context, b compliance.Bucket, keys []compliance.Key) error {
 	deadline := time.Now().Add(c.options.Patience)
 	for attempt := 0; ; attempt++ {
-		live, liveAt, err := c.live.moment(ctx, b, keys)
-		if err != nil {
+		left, late, err := c.judgeAll(ctx, b, keys)
+		if keys = left; err != nil || len(keys) == 0 {
 			return err
 		}
-		rebuilt, rebuiltAt, err := c.rebuilt.moment(ctx, b, keys)
-		if err != nil {
-			return err
-		}
-		apart, err := c.apart(ctx, b, liveAt, rebuiltAt)
-		if err != nil {
-			return err
-		}
-		var left []compliance.Key
-		for i, key := range keys {
-			if apart == nil || apart[key] {
-				left = append(left, key)
-				continue
+		if c.late != nil || time.Now().After(deadline) {
+			c.result.Apart += len(keys)
+			if c.late == nil {
+				c.late = fmt.Errorf("bucket %02x: %w", int(b), late)
 			}
-			c.judge(b, key, live[i], rebuilt[i], later(liveAt.Stored, rebuiltAt.Stored))
-		}
-		if keys = left; len(keys) == 0 {
 			return nil
 		}
-		if time.Now().After(deadline) {
-			return ErrApart
-		}
-		if err := c.rebuilt.pause(ctx, min(attempt, 3), ErrApart); err != nil {
+		if err := c.rebuilt.pause(ctx, min(attempt, 3), late); err != nil {
 			return err
 		}
 	}
 }
+
+// judgeAll judges records, each state of them at one moment. It returns those that
+// reports keep apart, and why.
+func (c *comparison) judgeAll(ctx context.Context, b compliance.Bucket, keys []compliance.Key) (left []compliance.Key, late, err error) {
+	live, liveAt, err := c.live.moment(ctx, b, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	rebuilt, rebuiltAt, err := c.rebuilt.moment(ctx, b, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	apart, err := c.apart(ctx, b, liveAt, rebuiltAt)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, key := range keys {
+		if apart == nil || apart[key] {
+			left = append(left, key)
+			continue
+		}
+		c.judge(b, key, live[i], rebuilt[i], later(liveAt.Stored, rebuiltAt.Stored))
+	}
+	return left, lateness(liveAt, rebuiltAt), nil
+}
+
+// lateness says which of two states has to come to where the other is.
+func lateness(live, rebuilt compliance.Floor) error {
+	switch {
+	case incomparable(live, rebuilt):
+		return ErrMergedAgain
+	case live.Sequence < rebuilt.Sequence:
+		return ErrLags
+	}
+	return ErrApart
+}
+
+func incomparable(x, y compliance.Floor) bool { return !x.SameStream(y) || x.Repair || y.Repair }
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
@@ -250,7 +332,7 @@ func later(a, b time.Time) time.Time {
 // apart returns the records that reports concern which one floor covers and the other
 // does not; nil where that cannot be told, because one of the buckets is merged again.
 func (c *comparison) apart(ctx context.Context, b compliance.Bucket, x, y compliance.Floor) (map[compliance.Key]bool, error) {
-	if !x.SameStream(y) || x.Repair || y.Repair {
+	if incomparable(x, y) {
 		return nil, nil //nolint:nilnil // All of them may be.
 	}
 	if x.Sequence > y.Sequence {
@@ -313,8 +395,8 @@ func (c *comparison) judge(b compliance.Bucket, key compliance.Key, live, rebuil
 	if readable && want.Expired(at, keep) && have.Empty() || want.Empty() && have.Expired(at, keep) {
 		return
 	}
-	if !c.options.Whole(b) && beyond(live, rebuilt) {
-		c.passed[recordKey(b, key)] = true
+	if c.beyond(b, live, rebuilt) {
+		c.result.PassedOver++
 		return
 	}
 	c.result.Differences++

@@ -32,7 +32,7 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 	}{
 		{name: "a record of another type", harm: replace(record)},
 		{name: "a version that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", "x").Err() }},
-		{name: "a version that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", "4*"+uniform[2:]).Err() }},
+		{name: "a head that ends too early", harm: func() error { return s.raw.HSet(ctx, record, "v", uniform[:20]).Err() }},
 		{name: "a status that is none", harm: func() error { return s.raw.HSet(ctx, record, "v", "8"+uniform[1:]).Err() }},
 		{name: "other versions that are none", harm: func() error { return s.raw.HSet(ctx, record, "v", uniform+"9.......").Err() }},
 		{name: "too few other versions", harm: func() error { return s.raw.HSet(ctx, record, "v", head("4", v0, nil, "12......", v1)).Err() }},
@@ -56,7 +56,7 @@ func TestCorruptKeysAreToldOnceAndMended(t *testing.T) {
 		{name: "an index of grace periods of another type", harm: replace("cs:{00}:|grace")},
 		{name: "counts of grace periods of another type", harm: replace("cs:{00}:|gracedays")},
 		{name: "an end of a grace period that is not that of the value", harm: func() error {
-			return s.raw.HSet(ctx, record, "v", "g000000000000"+uniform[1:]).Err()
+			return s.raw.HSet(ctx, record, "v", "g\x00\x00\x00\x00\x00\x00"+uniform[1:]).Err()
 		}},
 		{name: "an index of tombstones of another type", harm: replace("cs:{00}:|tombs")},
 		{name: "an index of tombstones that names none", harm: func() error {
@@ -142,7 +142,7 @@ func mend(t *testing.T, s *server, r *store.Redis, reports []*compliance.Report)
 func TestARecountMakesAllThatFollowsFromTheRecordsAnew(t *testing.T) {
 	s := startServer(t)
 	r := s.open(t, store.Options{Tombstones: keepTombstones})
-	ctx := t.Context()
+	ctx, devices := t.Context(), devicesOfBucket0()
 	sibling := compliance.Key{Policy: "other", Device: device.Device}
 	apply(t, r, compliance.Floor{}, floor(2, "a"), report(t, 1, device, `{"status":"error"}`), report(t, 2, sibling, `{"@removed":{}}`))
 	err := errors.Join(
@@ -156,15 +156,15 @@ func TestARecountMakesAllThatFollowsFromTheRecordsAnew(t *testing.T) {
 		s.raw.ZAdd(ctx, "cs:{00}:|devices", z(1, device.Device), z(0, "gone")).Err(),
 		s.raw.Del(ctx, "cs:{00}:|attention").Err(),
 		s.raw.Set(ctx, "cs:{00}:|attention", "x", 0).Err(),
-		s.raw.HSet(ctx, "cs:{00}:policy:corrupt", "v", "x").Err(),
-		s.raw.HSet(ctx, "cs:{00}:policy:without-version", "s", "1").Err(),
-		s.raw.Set(ctx, "cs:{00}:policy:string", "x", 0).Err(),
+		s.raw.HSet(ctx, "cs:{00}:policy:"+devices[1], "v", "x").Err(),
+		s.raw.HSet(ctx, "cs:{00}:policy:"+devices[2], "s", "1").Err(),
+		s.raw.Set(ctx, "cs:{00}:third:"+devices[1], "x", 0).Err(),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// One of the reports is for a record that cannot be read.
-	last := report(t, 3, compliance.Key{Policy: "policy", Device: "string"},
+	last := report(t, 3, compliance.Key{Policy: "third", Device: devices[1]},
 		`{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"2027-01-16T00:00Z"}`)
 	tx := compliance.Transaction{From: floor(2, "a"), To: floor(3, "b"), Recount: true, Reports: []*compliance.Report{last}}
 	if _, err := r.Apply(ctx, tx); err != nil {

@@ -39,12 +39,30 @@ const (
 	KindMissing Kind = "missing record"
 	// KindUnindexed is a record that is in no index.
 	KindUnindexed Kind = "unindexed record"
+	// KindMisplaced is a record under the tag of another bucket than that of its device,
+	// which nothing reads or counts. It is never deleted: what is in it may be nowhere
+	// else.
+	KindMisplaced Kind = "misplaced record"
+	// KindUnknown is a key that complianced has not written. It is never deleted.
+	KindUnknown Kind = "unknown key"
 	// KindRecord is a record that differs from what the stream makes of it.
 	KindRecord Kind = "record"
 )
 
+// Mendable says that a repair puts it right by itself: it follows from the records.
+func (k Kind) Mendable() bool {
+	switch k {
+	case KindMissing, KindUnreadable, KindMisplaced, KindUnknown, KindRecord:
+		return false
+	case KindCount, KindDeviceCount, KindDayCount, KindGraceCount, KindGrace, KindAttention, KindDevice, KindRollup,
+		KindTombstone, KindGap, KindFloor, KindUnindexed:
+	}
+	return true
+}
+
 // Difference is one thing in a bucket that is not what follows from its records.
 type Difference struct {
+	// Bucket is 0 where a key has the tag of none.
 	Bucket compliance.Bucket `json:"bucket"`
 	Kind   Kind              `json:"kind"`
 	Policy string            `json:"policy,omitempty"`
@@ -53,7 +71,7 @@ type Difference struct {
 	// Status and Day are what a count counts.
 	Status string `json:"status,omitempty"`
 	Day    string `json:"day,omitempty"`
-	// Name is that of an entry that names nothing.
+	// Name is that of an entry that names nothing, or of a key out of place.
 	Name string `json:"name,omitempty"`
 	Want string `json:"want"`
 	Have string `json:"have"`

@@ -18,7 +18,7 @@
 //   - What is stored is a function of the record, not of its history.
 //   - [Redis.Verify] derives anew all that follows from the records while reports are
 //     merged. What it calls a difference was one at one moment; what it repairs, it
-//     repairs in the fenced step that found it. [Redis.Compare] compares the records
+//     repairs in one fenced step for each bucket. [Redis.Compare] compares the records
 //     themselves with those of a state that was rebuilt from the stream.
 //   - No scripts, no functions, no KEYS: any server that honours WATCH, MULTI and
 //     EXEC does. [Redis.SelfTest] shows that this one does for this user.

@@ -58,6 +58,16 @@ func keysOf(b compliance.Bucket) bucketKeys {
 	}
 }
 
+// has says that a name is that of a key which every bucket may have.
+func (b *bucketKeys) has(name string) bool {
+	for p := range part(numParts) {
+		if b.part(p) == name {
+			return true
+		}
+	}
+	return name == b.floor || name == b.seal || strings.HasPrefix(name, b.tag+selfTestKey)
+}
+
 // record is recordKey in the memory of a transaction.
 func (b *bucketKeys) record(k compliance.Key, memory *texts) string {
 	return memory.join(b.tag, k.Policy, ":", k.Device)
@@ -73,6 +83,11 @@ func parseRecordKey(key string) (compliance.Key, bool) {
 		return compliance.Key{}, false
 	}
 	return parseMember(key[len("cs:{00}:"):])
+}
+
+// owns says that a record belongs to a bucket of a layout.
+func owns(layout compliance.Layout, b compliance.Bucket, k compliance.Key) bool {
+	return k.Valid() && layout.BucketOf(k.Device) == b
 }
 
 // member names a record within its bucket.

@@ -13,9 +13,6 @@ import (
 	"github.com/complianced/complianced/compliance"
 )
 
-// LayoutVersion is the version of the keys and fields that this package writes.
-const LayoutVersion = 3
-
 // LayoutError says that Redis holds a state in another layout.
 type LayoutError struct {
 	Want compliance.Layout
@@ -26,13 +23,16 @@ type LayoutError struct {
 
 // Error says what is there, what was expected and what to do.
 func (e *LayoutError) Error() string {
-	if e.Version != LayoutVersion {
-		return fmt.Sprintf("redis holds layout version %d, and this program writes version %d; give this deployment a Redis of its own, "+
-			"or empty that one: complianced serve makes the state anew, as far as the stream reaches", e.Version, LayoutVersion)
+	advice := "give this deployment a Redis of its own, or the numbers that it was provisioned with"
+	switch {
+	case e.Version > compliance.LayoutVersion:
+		advice = "a newer complianced wrote it: run that one, or give this deployment a Redis of its own"
+	case e.Version > 0 && e.Version < compliance.LayoutVersion:
+		advice = "an older complianced wrote it: stop every one of that version, empty this Redis and run complianced provision; " +
+			"serve then makes the state anew from the stream, as far as the stream reaches"
 	}
-	return fmt.Sprintf("redis holds a layout with %d partitions and %d buckets, expected are %d and %d; "+
-		"give this deployment a Redis of its own, or the numbers that it was provisioned with",
-		e.Have.Partitions, e.Have.Buckets, e.Want.Partitions, e.Want.Buckets)
+	return fmt.Sprintf("redis holds layout version %d with %d partitions and %d buckets, expected is version %d with %d and %d; %s",
+		e.Version, e.Have.Partitions, e.Have.Buckets, compliance.LayoutVersion, e.Want.Partitions, e.Want.Buckets, advice)
 }
 
 // EnsureLayout writes the layout to cs:|meta where there is none, and otherwise
@@ -46,7 +46,7 @@ func (r *Redis) EnsureLayout(ctx context.Context) error {
 		if len(fields) > 0 {
 			return r.checkLayout(fields)
 		}
-		err = r.client.HSet(ctx, metaKey, "layout", LayoutVersion,
+		err = r.client.HSet(ctx, metaKey, "layout", compliance.LayoutVersion,
 			"partitions", r.layout.Partitions, "buckets", r.layout.Buckets).Err()
 		if err != nil {
 			return fmt.Errorf("write layout: %w", err)
@@ -59,7 +59,7 @@ func (r *Redis) checkLayout(fields map[string]string) error {
 	partitions, _ := strconv.Atoi(fields["partitions"])
 	buckets, _ := strconv.Atoi(fields["buckets"])
 	have := compliance.Layout{Partitions: partitions, Buckets: buckets}
-	if version != LayoutVersion || have != r.layout {
+	if version != compliance.LayoutVersion || have != r.layout {
 		return &LayoutError{Want: r.layout, Have: have, Version: version}
 	}
 	return nil

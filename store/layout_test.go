@@ -48,6 +48,23 @@ func TestTheLayoutIsWrittenOnceAndRefusedWhenItIsAnother(t *testing.T) {
 	}
 }
 
+func TestALayoutErrorSaysWhatFitsTheVersion(t *testing.T) {
+	for version, want := range map[int]string{
+		compliance.LayoutVersion - 1: "empty this Redis and run complianced provision",
+		compliance.LayoutVersion:     "the numbers that it was provisioned with",
+		compliance.LayoutVersion + 1: "a newer complianced wrote it",
+		0:                            "give this deployment a Redis of its own",
+	} {
+		s := startServer(t)
+		if err := s.raw.HSet(t.Context(), "cs:|meta", "layout", version, "partitions", 1, "buckets", 8).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.open(t, store.Options{}).EnsureLayout(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
+}
+
 func TestAUserWhoMayNotWatchFailsTheSelfTest(t *testing.T) {
 	s := startServer(t)
 	if err := s.raw.Do(t.Context(), "ACL", "SETUSER", "weak", "on", ">hush", "~*", "+@all", "-watch").Err(); err != nil {

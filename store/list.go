@@ -54,6 +54,9 @@ type Page struct {
 	Items []Item
 	// Next is the cursor of what follows; empty at the end of the list.
 	Next string
+	// Unreadable is how many records could not be read and are left out: Verify names
+	// them.
+	Unreadable int
 }
 
 // Limits of a page. The work that it takes is bounded whatever the query leaves out:
@@ -207,10 +210,10 @@ func (l *listing) take(ctx context.Context, found []candidate) (int, error) {
 		if err == nil {
 			err = l.takeOne(c, fields)
 		}
-		if isWrongType(err) || errors.Is(err, errRecord) {
-			err = &compliance.CorruptError{Bucket: compliance.Bucket(c.place.bucket), What: "a record"}
-		}
-		if err != nil {
+		switch {
+		case isWrongType(err), errors.Is(err, errRecord):
+			l.page.Unreadable++
+		case err != nil:
 			return 0, err
 		}
 		if len(l.page.Items) == l.limit {

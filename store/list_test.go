@@ -404,12 +404,6 @@ func TestWhatIsCorruptIsNamedByAList(t *testing.T) {
 			},
 			[]store.Query{byStatus},
 		},
-		{"a record", "a record", func() { f.raw.HSet(t.Context(), "cs:{00}:p0:"+device, "v", "x") }, []store.Query{all, {Device: device}}},
-		{
-			"a record of another type", "a record",
-			func() { f.raw.Set(t.Context(), "cs:{00}:p0:"+device, "x", 0) },
-			[]store.Query{all, {Device: device}},
-		},
 		{
 			"a roll-up", "the roll-up of a device",
 			func() { f.raw.HSet(t.Context(), "cs:{00}:|rollup", device, "x") },
@@ -429,6 +423,30 @@ func TestWhatIsCorruptIsNamedByAList(t *testing.T) {
 				t.Errorf("%s: %+v: %v", test.name, q, err)
 			}
 		}
+	}
+}
+
+func TestARecordThatCannotBeReadHidesNoOther(t *testing.T) {
+	for name, corrupt := range map[string]func(f *fleet, key string) error{
+		"a record that is none":    func(f *fleet, key string) error { return f.raw.HSet(t.Context(), key, "v", "x").Err() },
+		"a record of another type": func(f *fleet, key string) error { return f.raw.Set(t.Context(), key, "x", 0).Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, 1)
+			devices := devicesOfBucket0()
+			for _, device := range devices {
+				f.put(t, listed{compliance.Key{Policy: "p0", Device: device}, `{"status":"error"}`, 0})
+			}
+			if err := corrupt(f, "cs:{00}:p0:"+devices[1]); err != nil {
+				t.Fatal(err)
+			}
+			for _, q := range []store.Query{{}, {Policy: "p0", Statuses: []compliance.Status{compliance.StatusError}}} {
+				page, err := f.store.List(t.Context(), q, "", 10, began)
+				if err != nil || len(page.Items) != len(devices)-1 || page.Unreadable != 1 {
+					t.Errorf("%+v: %+v, %v", q, page, err)
+				}
+			}
+		})
 	}
 }
 

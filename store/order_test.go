@@ -53,7 +53,7 @@ func timeless(dump map[string]any) map[string]any {
 		switch of := entries.(type) {
 		case map[string]string:
 			if v := of["v"]; strings.HasPrefix(v, "t") {
-				dump[key] = map[string]string{"v": v[:23]}
+				dump[key] = map[string]string{"v": v[:17]}
 			}
 		case map[string]float64:
 			if strings.HasSuffix(key, "|tombs") {

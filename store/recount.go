@@ -80,7 +80,7 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 	}
 	var reads []read
 	for _, name := range keys {
-		if key, ok := parseRecordKey(name); ok && !seen[name] {
+		if key, ok := parseRecordKey(name); ok && !seen[name] && owns(a.store.layout, a.tx.Bucket, key) {
 			seen[name] = true
 			reads = append(reads, read{key: key, name: name, reply: pipe.HMGet(ctx, name, fullFields...)})
 		}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,25 +15,24 @@ import (
 // fieldHead is the field of a record's hash that a transaction reads, so that it
 // reads one field unless a report ties with the record:
 //
-//	the status          its number; . where it reads as never set; g where it is
-//	                    nonCompliant with a grace period, of which the end follows
-//	                    in 12 lower-case hex digits of Unix milliseconds; or t of a
-//	                    tombstone
-//	the newest version  which is that of id: event time in ticks and event id, 8
-//	                    bytes each, and with them
-//	the digest          16 bytes, by which a report that repeats the values is
-//	                    known; see digest
+//	mark            1 byte    the number of the status as a digit; . where it reads as
+//	                          never set; g where it is nonCompliant with a grace
+//	                          period; t of a tombstone
+//	grace           6 bytes   after g alone: when the grace period ends in Unix ms
+//	newest version  16 bytes  which is that of id: event time in ticks and event id
+//	digest          16 bytes  by which a report that repeats the values is known; see
+//	                          digest
+//	marks           8 bytes   one for each property after id in their documented order:
+//	                          0 for the newest version, 1 to 8 for one of those that
+//	                          follow, . for a property that was never set
+//	other versions  16 bytes  each, in the order of their first use
 //
-// Numbers are big-endian; bytes are in the URL alphabet of base64 without padding, 43
-// characters for these 32. A tombstone has no digest, so 22 characters; the greatest
-// store time in Unix milliseconds follows, and there is no other field. Of a record
-// whose nine properties all have the newest version nothing follows. Of any other
-// there follow eight marks, one for each property after id in their documented order,
-// and the distinct other versions in the order of their first use, 16 bytes each. A
-// mark is 0 for the newest version, 1 to 8 for one of those that follow, . for a
-// property that was never set.
+// Numbers are big-endian. Marks and other versions are not there where all nine
+// properties have the newest version. A tombstone has in the place of the digest its
+// greatest store time in Unix milliseconds, in 8 bytes, and nothing more: there is no
+// other field.
 //
-// A head has at most 235 bytes, so that no value exceeds 256 and the hash stays a
+// A head has at most 175 bytes, so that no value exceeds 256 and the hash stays a
 // listpack.
 //
 // A property that was never set, or that a deletion cleared, has no field; which of
@@ -75,80 +73,59 @@ var nullText = "\xff"
 
 const (
 	versionBytes  = 16
+	graceBytes    = 6
+	millisBytes   = 8
 	numOthers     = compliance.NumProperties - 1
+	maxHead       = 1 + graceBytes + versionBytes + digestBytes + numOthers*(1+versionBytes)
 	unsetMark     = '.'
 	graceMark     = 'g'
-	graceLength   = 12
 	tombstoneMark = 't'
 )
 
-// Lengths in the text of a head.
-const (
-	versionLength = (versionBytes*8 + 5) / 6
-	newestLength  = ((versionBytes+digestBytes)*8 + 5) / 6
-	othersLength  = (numOthers*versionBytes*8 + 5) / 6
-)
-
-// text64 is the text of bytes in a head. Each text stands for other bytes.
-var text64 = base64.RawURLEncoding.Strict()
-
 var errRecord = errors.New("not the hash of a record")
 
-func putVersion(b []byte, v compliance.Version) {
-	binary.BigEndian.PutUint64(b, uint64(v.Time))
-	binary.BigEndian.PutUint64(b[8:], v.ID)
+func appendVersion(b []byte, v compliance.Version) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, uint64(v.Time)), v.ID)
 }
 
-func versionOf(b []byte) compliance.Version {
-	return compliance.Version{Time: compliance.Ticks(binary.BigEndian.Uint64(b)), ID: binary.BigEndian.Uint64(b[8:])}
+// headReader reads a head from its beginning.
+type headReader struct {
+	rest string
+	err  error
 }
 
-// decodeText fills b from the text of exactly as many bytes.
-func decodeText(b []byte, text string) error {
-	var buffer [othersLength]byte
-	if n := copy(buffer[:], text); n != len(text) || text64.DecodedLen(n) != len(b) {
-		return errRecord
+// next returns the next n bytes. Where there are fewer, it is errRecord, and they are 0.
+func (h *headReader) next(n int) (b [versionBytes]byte) {
+	if len(h.rest) < n {
+		h.rest, h.err = "", errRecord
+		return b
 	}
-	if n, err := text64.Decode(b, buffer[:len(text)]); err != nil || n != len(b) {
-		return errRecord
-	}
-	return nil
-}
-
-func appendHex(b []byte, v uint64, n int) []byte {
-	const digits = "0123456789abcdef"
-	for shift := 4 * (n - 1); shift >= 0; shift -= 4 {
-		b = append(b, digits[v>>shift&15])
-	}
+	copy(b[:], h.rest[:n])
+	h.rest = h.rest[n:]
 	return b
 }
 
-func parseHex(text string) (uint64, error) {
-	var v uint64
-	for i := range len(text) {
-		c := text[i]
-		switch {
-		case '0' <= c && c <= '9':
-			v = v<<4 | uint64(c-'0')
-		case 'a' <= c && c <= 'f':
-			v = v<<4 | uint64(c-'a'+10)
-		default:
-			return 0, errRecord
-		}
+func (h *headReader) version() compliance.Version {
+	b := h.next(versionBytes)
+	return compliance.Version{Time: compliance.Ticks(binary.BigEndian.Uint64(b[:])), ID: binary.BigEndian.Uint64(b[8:])}
+}
+
+// grace reads when a grace period ends. One that ends at 0 is none.
+func (h *headReader) grace() int64 {
+	b := h.next(graceBytes)
+	ends := int64(binary.BigEndian.Uint64(b[:]) >> 16)
+	if ends == 0 {
+		h.err = errRecord
 	}
-	return v, nil
+	return ends
 }
 
 // appendHead appends the head of a record or tombstone.
 func appendHead(b []byte, r *compliance.Record, d digest) []byte {
-	var newest [versionBytes + digestBytes]byte
-	putVersion(newest[:], r.Newest())
 	if r.Tombstone() {
-		b = text64.AppendEncode(append(b, tombstoneMark), newest[:versionBytes])
-		return strconv.AppendInt(b, r.StoredMillis, 10)
+		return binary.BigEndian.AppendUint64(appendVersion(append(b, tombstoneMark), r.Newest()), uint64(r.StoredMillis))
 	}
-	copy(newest[versionBytes:], d[:])
-	b = text64.AppendEncode(appendStatus(b, r), newest[:])
+	b = append(appendVersion(appendStatus(b, r), r.Newest()), d[:]...)
 	var marks [numOthers]byte
 	var distinct [numOthers]compliance.Version
 	n, uniform := 0, true
@@ -173,16 +150,18 @@ func appendHead(b []byte, r *compliance.Record, d digest) []byte {
 	if uniform {
 		return b
 	}
-	var others [numOthers * versionBytes]byte
-	for k, v := range distinct[:n] {
-		putVersion(others[k*versionBytes:], v)
+	b = append(b, marks[:]...)
+	for _, v := range distinct[:n] {
+		b = appendVersion(b, v)
 	}
-	return text64.AppendEncode(append(b, marks[:]...), others[:n*versionBytes])
+	return b
 }
 
 func appendStatus(b []byte, r *compliance.Record) []byte {
 	if ends := r.Facts().GraceEnds; ends != 0 {
-		return appendHex(append(b, graceMark), uint64(ends), graceLength)
+		var bytes [millisBytes]byte
+		binary.BigEndian.PutUint64(bytes[:], uint64(ends))
+		return append(append(b, graceMark), bytes[millisBytes-graceBytes:]...)
 	}
 	if status := r.Values[compliance.StatusProperty]; status.Kind == compliance.Text {
 		return append(b, status.Text[0])
@@ -196,86 +175,75 @@ func decodeHead(r *compliance.Record, head string) (d digest, err error) {
 	if head == "" {
 		return d, errRecord
 	}
-	if head[0] == tombstoneMark {
-		return d, decodeTombstone(r, head[1:])
+	mark, reader := head[0], headReader{rest: head[1:]}
+	kind := compliance.Unread
+	if mark == tombstoneMark {
+		kind = compliance.Cleared
 	}
 	for p := range r.Values {
-		r.Values[p].Kind = compliance.Unread
+		r.Values[p].Kind = kind
 	}
-	rest, err := decodeStatus(r, head[0], head[1:])
-	if err != nil || len(rest) < newestLength {
-		return d, errRecord
+	if mark == tombstoneMark {
+		reader.newest(r)
+		b := reader.next(millisBytes)
+		r.StoredMillis = int64(binary.BigEndian.Uint64(b[:]))
+		return d, reader.end()
 	}
-	var newest [versionBytes + digestBytes]byte
-	if err := decodeText(newest[:], rest[:newestLength]); err != nil {
-		return d, err
+	decodeStatus(r, mark, &reader)
+	reader.newest(r)
+	d = reader.next(digestBytes)
+	if reader.rest != "" {
+		decodeMarks(r, &reader)
 	}
+	return d, reader.end()
+}
+
+// newest reads the newest version, and gives it to all properties.
+func (h *headReader) newest(r *compliance.Record) {
+	v := h.version()
 	for p := range r.Versions {
-		r.Versions[p] = versionOf(newest[:])
+		r.Versions[p] = v
 	}
-	copy(d[:], newest[versionBytes:])
-	switch rest = rest[newestLength:]; {
-	case rest == "":
-		return d, nil
-	case len(rest) < numOthers:
-		return d, errRecord
-	}
-	return d, decodeMarks(r, rest[:numOthers], rest[numOthers:])
 }
 
-func decodeTombstone(r *compliance.Record, rest string) (err error) {
-	var version [versionBytes]byte
-	if len(rest) < versionLength || decodeText(version[:], rest[:versionLength]) != nil {
+// end returns what was wrong, which is also that something is left.
+func (h *headReader) end() error {
+	if h.rest != "" {
 		return errRecord
 	}
-	for p := range r.Values {
-		r.Versions[p], r.Values[p].Kind = versionOf(version[:]), compliance.Cleared
-	}
-	if r.StoredMillis, err = strconv.ParseInt(rest[versionLength:], 10, 64); err != nil {
-		return errRecord
-	}
-	return nil
+	return h.err
 }
 
-// decodeStatus reads the status from its mark and, of a grace period, from what
-// follows. It returns the rest of the head.
-func decodeStatus(r *compliance.Record, mark byte, rest string) (string, error) {
+// decodeStatus takes the status from its mark, and reads the end of a grace period.
+func decodeStatus(r *compliance.Record, mark byte, reader *headReader) {
 	r.UnreadGrace = compliance.GraceUnknown
 	status := &r.Values[compliance.StatusProperty]
 	switch {
 	case mark == unsetMark:
 		*status = compliance.Value{Kind: compliance.Cleared}
 	case mark == graceMark:
-		if len(rest) < graceLength {
-			return "", errRecord
-		}
-		ends, err := parseHex(rest[:graceLength])
-		if err != nil || ends == 0 {
-			return "", errRecord
-		}
 		*status = compliance.TextValue(nonCompliant)
-		r.UnreadGrace = int64(ends)
-		return rest[graceLength:], nil
+		r.UnreadGrace = reader.grace()
 	case mark == nonCompliant[0]:
 		*status = compliance.TextValue(nonCompliant)
 		r.UnreadGrace = 0
 	case '0' <= mark && mark < '0'+compliance.NumStatuses:
 		*status = compliance.TextValue("01234567"[mark-'0' : mark-'0'+1])
 	default:
-		return "", errRecord
+		reader.err = errRecord
 	}
-	return rest, nil
 }
 
 // nonCompliant is the stored form of the status that has grace periods.
 var nonCompliant = strconv.Itoa(int(compliance.StatusNonCompliant))
 
 // decodeMarks gives each property after id its version.
-func decodeMarks(r *compliance.Record, marks, others string) error {
-	var versions [numOthers * versionBytes]byte
-	n := text64.DecodedLen(len(others))
-	if n > len(versions) || n%versionBytes != 0 || decodeText(versions[:n], others) != nil {
-		return errRecord
+func decodeMarks(r *compliance.Record, reader *headReader) {
+	marks := reader.next(numOthers)
+	var versions [numOthers]compliance.Version
+	n := 0
+	for ; n < numOthers && reader.rest != ""; n++ {
+		versions[n] = reader.version()
 	}
 	for i := range numOthers {
 		p := i + 1
@@ -283,13 +251,12 @@ func decodeMarks(r *compliance.Record, marks, others string) error {
 		case marks[i] == unsetMark:
 			r.Versions[p], r.Values[p] = compliance.Version{}, compliance.Value{}
 		case k == 0:
-		case 0 < k && k <= n/versionBytes:
-			r.Versions[p] = versionOf(versions[(k-1)*versionBytes:])
+		case 0 < k && k <= n:
+			r.Versions[p] = versions[k-1]
 		default:
-			return errRecord
+			reader.err = errRecord
 		}
 	}
-	return nil
 }
 
 // encode returns the hash of a record or tombstone as fields and values in turn;

@@ -117,7 +117,7 @@ func wantDays(t *testing.T, r *store.Redis, dump map[string]any, now time.Time) 
 		record, is := hash.(map[string]string)
 		if head := record["v"]; is && !strings.Contains(key, "|") && head[0] != 't' {
 			policy, _, _ := strings.Cut(key[len("cs:{00}:"):], ":")
-			ticks := ticksOfHead(t, head)
+			ticks := ticksOfHead(head)
 			if days[policy] == nil {
 				days[policy] = map[compliance.Day]int{}
 			}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -10,52 +9,93 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The fields of cs:|meta that hold the result of the last check.
+// The fields of cs:|meta that hold the results of the last checks.
 const (
-	metaDrift    = "drift"
-	metaVerified = "verified"
+	metaDrift        = "drift"
+	metaRebuildDrift = "rebuild-drift"
+	metaVerified     = "verified"
 )
 
-// NoteVerified keeps the result of a check: the number of differences that are left.
-// The error is [ErrNoLayout] where Redis holds no state any more.
-func (r *Redis) NoteVerified(ctx context.Context, drift int, at time.Time) error {
-	master, err := r.master(ctx, metaKey)
-	if err != nil {
-		return err
-	}
-	err = master.Watch(ctx, func(tx *redis.Tx) error {
-		// Beside no layout it would pass for a layout of its own.
-		if there, err := tx.HExists(ctx, metaKey, "layout").Result(); err != nil || !there {
-			return errors.Join(err, ErrNoLayout)
+// Left is what a check left behind.
+type Left struct {
+	// Drift is how many differences [Redis.Verify] found and did not put right.
+	Drift int
+	// RebuildDrift is how many [Redis.Compare] found; nil where it was not asked.
+	RebuildDrift *int
+	// At is when the check ended; the zero time where it broke off. Such a one lowers
+	// no number that is kept.
+	At time.Time
+}
+
+// NoteVerified keeps what a check left. The error is [ErrNoLayout] where Redis holds no
+// state any more.
+func (r *Redis) NoteVerified(ctx context.Context, left Left) error {
+	err := r.writeMeta(ctx, func(kept map[string]string) []any {
+		var pairs []any
+		note := func(field string, n int) {
+			if before, _ := strconv.Atoi(kept[field]); n > before || !left.At.IsZero() {
+				pairs = append(pairs, field, n)
+			}
 		}
-		_, err := tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-			pipe.HSet(ctx, metaKey, metaDrift, drift, metaVerified, at.UTC().Format(time.RFC3339))
-			return nil
-		})
-		return err
-	}, metaKey)
+		note(metaDrift, left.Drift)
+		if left.RebuildDrift != nil {
+			note(metaRebuildDrift, *left.RebuildDrift)
+		}
+		if !left.At.IsZero() {
+			pairs = append(pairs, metaVerified, left.At.UTC().Format(time.RFC3339))
+		}
+		return pairs
+	})
 	if err != nil {
 		return fmt.Errorf("keep the result of the check: %w", err)
 	}
 	return nil
 }
 
-// LastVerify returns how many differences the last check left, and when it was; the
-// zero time where there was none.
-func (r *Redis) LastVerify(ctx context.Context) (drift int, at time.Time, err error) {
-	fields, err := r.client.HMGet(ctx, metaKey, metaDrift, metaVerified).Result()
+// writeMeta adds to cs:|meta what a function makes of it. The error is [ErrNoLayout]
+// where it is not there: what is written then would pass for a layout of its own.
+func (r *Redis) writeMeta(ctx context.Context, pairs func(kept map[string]string) []any) error {
+	master, err := r.master(ctx, metaKey)
 	if err != nil {
-		return 0, time.Time{}, fmt.Errorf("read the last check: %w", err)
+		return err
 	}
-	text, _ := fields[0].(string)
-	when, _ := fields[1].(string)
-	if text == "" && when == "" {
-		return 0, time.Time{}, nil
+	return master.Watch(ctx, func(tx *redis.Tx) error {
+		kept, err := tx.HGetAll(ctx, metaKey).Result()
+		if err != nil {
+			return err
+		}
+		if _, there := kept["layout"]; !there {
+			return ErrNoLayout
+		}
+		write := pairs(kept)
+		if len(write) == 0 {
+			return nil
+		}
+		_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.HSet(ctx, metaKey, write...)
+			return nil
+		})
+		return err
+	}, metaKey)
+}
+
+// LastVerify returns what the last checks left, and when the last that came to its end
+// did; false where none has run, or where what is kept is no result.
+func (r *Redis) LastVerify(ctx context.Context) (drift int, at time.Time, known bool, err error) {
+	fields, err := r.client.HMGet(ctx, metaKey, metaDrift, metaRebuildDrift, metaVerified).Result()
+	if err != nil {
+		return 0, time.Time{}, false, fmt.Errorf("read the last check: %w", err)
 	}
-	drift, errDrift := strconv.Atoi(text)
-	at, errAt := time.Parse(time.RFC3339, when)
-	if err := errors.Join(errDrift, errAt); err != nil {
-		return 0, time.Time{}, fmt.Errorf("read the last check: %w", err)
+	known = fields[0] != nil || fields[1] != nil
+	for _, field := range fields[:2] {
+		if text, there := field.(string); there {
+			n, err := strconv.Atoi(text)
+			drift, known = drift+n, known && err == nil && n >= 0
+		}
 	}
-	return drift, at, nil
+	if text, there := fields[2].(string); there {
+		at, err = time.Parse(time.RFC3339, text)
+		known = known && err == nil
+	}
+	return drift, at, known, nil
 }

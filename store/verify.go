@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -29,12 +31,19 @@ type VerifyOptions struct {
 	Progress func(done int)
 }
 
+func (o *VerifyOptions) found(d Difference) {
+	if o.Found != nil {
+		o.Found(d)
+	}
+}
+
 // Verified is the result of a check.
 type Verified struct {
 	// Records is how many records and tombstones were there.
 	Records int
 	// Differences is how many were found, and Mended how many of them a repair put
-	// right. The others wait until their buckets are merged again.
+	// right. Of the others, records that are missing or unreadable wait until their
+	// buckets are merged again, and keys out of place for somebody who looks at them.
 	Differences int
 	Mended      int
 	// Again are the buckets whose floors went back, so that they are merged again.
@@ -48,20 +57,24 @@ var ErrRestless = errors.New("it changed in other ways than by reports each time
 const (
 	// maxBegins is how often a bucket is read from the beginning.
 	maxBegins = 5
-	// maxSteps is how often what moved is read again. A step takes four round trips.
+	// maxSteps is how often in a row what moved is read again because somebody wrote
+	// meanwhile. A step takes four round trips.
 	maxSteps = 2000
-	// maxSuspects is how many entries that differ are read again in a step. All others
-	// are right for another reason: no report concerned them.
+	// maxSuspects is how many entries that differ are read again in a step, and
+	// minSuspects how many where writers leave no time for more.
 	maxSuspects = 5000
+	minSuspects = 100
 )
 
 // Verify derives anew all that follows from the records, bucket by bucket, and compares
-// it with what is there, while reports are merged. Whatever it returns was so at one
+// it with what is there, while reports are merged. Whatever it tells was so at one
 // moment: a bucket is read in the time that it takes; then what reports concerned
-// meanwhile is read again, until nobody writes while that is done.
+// meanwhile is read again, until nobody writes while that is done. Where a bucket does
+// not come to rest, the others are checked all the same, and the error is [ErrRestless].
 //
-// With Repair, what follows from the records is put right in the same fenced step, in
-// which the floor gets another write id and nothing else, so that its owner adopts it.
+// With Repair, what follows from the records is put right in one fenced step, in which
+// all that can have moved since is read once more, and the floor gets another write id
+// and nothing else, so that its owner adopts it.
 // Where a record is not there or is none, the floor goes back to before the first report
 // of the stream, so that the bucket is merged again.
 //
@@ -73,17 +86,29 @@ func (r *Redis) Verify(ctx context.Context, options VerifyOptions) (Verified, er
 	if err != nil {
 		return result, fmt.Errorf("look for records: %w", err)
 	}
+	for _, name := range slices.Sorted(maps.Keys(strays.displaced)) {
+		result.Differences++
+		options.found(strays.displaced[name])
+	}
+	var restless error
 	for b := range compliance.Bucket(r.layout.Buckets) {
-		c := &check{store: r, options: options, bucket: b, strays: strays[b]}
-		if err := c.run(ctx); err != nil {
-			return result, fmt.Errorf("bucket %02x: %w", int(b), err)
-		}
+		c := &check{store: r, options: options, bucket: b, strays: strays.records[b], view: newView(b, r.layout)}
+		err := c.run(ctx)
 		c.report(&result)
+		if err != nil {
+			err = fmt.Errorf("bucket %02x: %w", int(b), err)
+		}
+		switch {
+		case errors.Is(err, ErrRestless):
+			restless = cmp.Or(restless, err) // The others can be checked.
+		case err != nil:
+			return result, err
+		}
 		if options.Progress != nil {
 			options.Progress(int(b) + 1)
 		}
 	}
-	return result, nil
+	return result, restless
 }
 
 // check is that of one bucket.
@@ -109,7 +134,7 @@ func (c *check) report(to *Verified) {
 	to.Differences += len(c.found)
 	if c.options.Repair {
 		for _, d := range c.found {
-			if d.Kind != KindMissing && d.Kind != KindUnreadable {
+			if d.Kind.Mendable() {
 				to.Mended++
 			}
 		}
@@ -117,10 +142,8 @@ func (c *check) report(to *Verified) {
 	if c.again {
 		to.Again = append(to.Again, c.bucket)
 	}
-	if c.options.Found != nil {
-		for _, d := range c.found {
-			c.options.Found(d)
-		}
+	for _, d := range c.found {
+		c.options.found(d)
 	}
 }
 
@@ -145,7 +168,7 @@ func (c *check) begin(ctx context.Context) (err error) {
 	if c.base, err = readFloor(c.master.Get(ctx, floorKey(c.bucket))); err != nil {
 		return err
 	}
-	c.view = newView(c.bucket)
+	c.view = newView(c.bucket, c.store.layout)
 	if err := c.view.readAll(ctx, c.master, c.strays); err != nil {
 		return err
 	}
@@ -153,51 +176,69 @@ func (c *check) begin(ctx context.Context) (err error) {
 }
 
 // settle reads again what moved, until nobody wrote while that was done. What differs
-// then is read once more in such a step, with the records that it names: reports are
-// not all that moves a bucket, expired tombstones are taken away too.
+// then is read once more in such steps, with the records that it names: reports are
+// not all that moves a bucket, expired tombstones are taken away too. Only what still
+// differs in a step of its own is a difference, and only such is put right.
 func (c *check) settle(ctx context.Context) error {
-	var suspects []entryID
-	var before compliance.Floor
-	for range maxSteps {
-		s := step{suspects: suspects, before: before}
+	confirmed := map[entryID]struct{}{}
+	var s step
+	for failed, size := 0, maxSuspects; failed < maxSteps; {
 		stood, err := c.take(ctx, &s)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case !stood:
+		}
+		if !stood {
+			failed, size = failed+1, max(size/2, minSuspects)
+			if s.before.Absent() {
+				s.suspects = s.suspects[:min(len(s.suspects), size)]
+			}
 			continue
 		}
+		failed, size = 0, min(2*size, maxSuspects)
 		c.found = append(c.found, s.found...)
 		c.again = c.again || s.again
 		differ := c.view.compare()
-		if !c.options.Repair && (len(differ) > maxSuspects || areIn(differ, suspects)) {
+		var pending []entryID
+		confirmed, pending = sift(differ, confirmed, s.suspects)
+		switch {
+		case len(pending) > 0:
+			s = step{suspects: pending[:min(len(pending), size)]}
+		case !c.options.Repair:
 			c.found, _ = c.describe(differ)
 			return nil
-		}
-		if c.options.Repair && len(differ) == 0 && !c.harmed() {
+		case len(differ) == 0 && !c.harmed():
 			return nil
-		}
-		suspects = differ
-		if c.options.Repair {
-			if before, err = c.options.Before(ctx, c.bucket); err != nil {
+		default:
+			before, err := c.options.Before(ctx, c.bucket)
+			if err != nil {
 				return err
 			}
+			s = step{suspects: ofTombstones(differ), wrong: differ, before: before}
 		}
 	}
 	return ErrRestless
 }
 
-func areIn(some, all []entryID) bool {
-	in := make(map[entryID]struct{}, len(all))
-	for _, e := range all {
-		in[e] = struct{}{}
+// ofTombstones returns the entries that may move without a report.
+func ofTombstones(all []entryID) []entryID {
+	return slices.DeleteFunc(slices.Clone(all), func(e entryID) bool { return e.part != partTombstones })
+}
+
+// sift tells those entries that differed before, or were read again just now, from the
+// others.
+func sift(differ []entryID, before map[entryID]struct{}, again []entryID) (confirmed map[entryID]struct{}, pending []entryID) {
+	for _, e := range again {
+		before[e] = struct{}{}
 	}
-	for _, e := range some {
-		if _, ok := in[e]; !ok {
-			return false
+	confirmed = map[entryID]struct{}{}
+	for _, e := range differ {
+		if _, ok := before[e]; ok {
+			confirmed[e] = struct{}{}
+		} else {
+			pending = append(pending, e)
 		}
 	}
-	return true
+	return confirmed, pending
 }
 
 // harmed says that a whole key is wrong: it has another type, or it is the floor.
@@ -237,8 +278,10 @@ func (c *check) describe(wrong []entryID) (list []Difference, lost bool) {
 
 // step is one reading under WATCH.
 type step struct {
-	// suspects are the entries that differed.
+	// suspects are entries that differed, to be read again.
 	suspects []entryID
+	// wrong are those that differed when they were read again, to be put right.
+	wrong []entryID
 	// before is the floor before the stream; absent where nothing is to be written.
 	before compliance.Floor
 
@@ -258,8 +301,7 @@ func (c *check) take(ctx context.Context, s *step) (stood bool, err error) {
 		if err != nil {
 			return err
 		}
-		some := s.suspects[:min(len(s.suspects), maxSuspects)]
-		if err := c.view.refresh(ctx, tx, moved, some); err != nil {
+		if err := c.view.refresh(ctx, tx, moved, s.suspects); err != nil {
 			return err
 		}
 		if !s.before.Absent() {
@@ -305,11 +347,11 @@ func (c *check) since(ctx context.Context, floor compliance.Floor) ([]compliance
 	return keys, nil
 }
 
-// mend puts right what differs, in the step that found it. It reports false where
+// mend puts right what still differs in this step. It reports false where
 // nothing is to be put right.
 func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step) (done bool, err error) {
 	var wrong []entryID
-	for _, e := range s.suspects {
+	for _, e := range s.wrong {
 		if c.view.wrong(e) {
 			wrong = append(wrong, e)
 		}

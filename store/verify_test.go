@@ -79,7 +79,7 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
 	id := device.Device
-	other := devicesOfBucket0()[1]
+	other, stray := devicesOfBucket0()[1], devicesOfBucket0()[2]
 	record := "cs:{00}:policy:" + id
 	const day, graceDay = "2027-01-15", "2027-01-16"
 	of := func(kind store.Kind, d store.Difference) store.Difference {
@@ -226,13 +226,13 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 		},
 		{"a record in no index", func() error {
 			hash := map[string]string{"v": head("2", "00000000000000010000000000000002", nil, "")}
-			return s.raw.HSet(ctx, "cs:{00}:policy:stray", hash).Err()
+			return s.raw.HSet(ctx, "cs:{00}:policy:"+stray, hash).Err()
 		}, differences{
 			{Kind: store.KindCount, Policy: "policy", Status: "compliant", Want: "2", Have: "1"},
 			{Kind: store.KindDayCount, Policy: "policy", Day: "0001-01-01", Want: "1", Have: "none"},
 			{Kind: store.KindDeviceCount, Status: "compliant", Want: "2", Have: "1"},
-			{Kind: store.KindDevice, Device: "stray", Want: "0", Have: "none"},
-			{Kind: store.KindUnindexed, Policy: "policy", Device: "stray", Want: "in the indexes", Have: "none"},
+			{Kind: store.KindDevice, Device: stray, Want: "0", Have: "none"},
+			{Kind: store.KindUnindexed, Policy: "policy", Device: stray, Want: "in the indexes", Have: "none"},
 		}, false},
 		{
 			"a record that is not there", func() error { return s.raw.Del(ctx, record).Err() },
@@ -250,8 +250,8 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			return errors.Join(s.raw.Del(ctx, record).Err(), s.raw.HSet(ctx, record, "x", "x").Err())
 		}, cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true},
 		{
-			"a stray that is none", func() error { return s.raw.Set(ctx, "cs:{00}:policy:stray", "x", 0).Err() },
-			differences{{Kind: store.KindUnreadable, Policy: "policy", Device: "stray", Want: "a record", Have: "unreadable"}},
+			"a stray that is none", func() error { return s.raw.Set(ctx, "cs:{00}:policy:"+stray, "x", 0).Err() },
+			differences{{Kind: store.KindUnreadable, Policy: "policy", Device: stray, Want: "a record", Have: "unreadable"}},
 			true,
 		},
 	} {
@@ -302,7 +302,7 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 				delete(dump, "cs:{00}:|floor")
 				delete(dump, "cs:{00}:|seal")
 			}
-			delete(have, "cs:{00}:policy:stray")
+			delete(have, "cs:{00}:policy:"+stray)
 			if c.name == "a record in no index" {
 				return // It is in all of them now.
 			}
@@ -645,24 +645,77 @@ func TestVerifyBeginsAgainWhereABucketIsMergedAgain(t *testing.T) {
 	}
 }
 
+func TestABucketThatDoesNotRestKeepsNoOtherFromBeingChecked(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	writer := s.open(t, store.Options{})
+	apply(t, writer, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	if err := s.raw.HSet(ctx, "cs:{01}:|counts", "p|error", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	r := beforeReading(t, s, func() {
+		n++
+		to := floor(1, fmt.Sprint("again", n))
+		to.Repair = true
+		if _, err := writer.Apply(ctx, compliance.Transaction{From: currentFloor(t, writer, 0), To: to}); err != nil {
+			t.Error(err)
+		}
+	})
+	var found []store.Difference
+	result, err := r.Verify(ctx, store.VerifyOptions{
+		Touched: (&journal{}).touched, Found: func(d store.Difference) { found = append(found, d) },
+	})
+	if !errors.Is(err, store.ErrRestless) || result.Differences != 1 || len(found) != 1 || found[0].Bucket != 1 {
+		t.Errorf("%+v, %v: %v", result, found, err)
+	}
+}
+
 func TestTheResultOfAVerifyIsKeptBesideTheLayout(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
 	r := s.open(t, store.Options{})
-	if err := r.NoteVerified(ctx, 1, began); !errors.Is(err, store.ErrNoLayout) {
+	if err := r.NoteVerified(ctx, store.Left{Drift: 1, At: began}); !errors.Is(err, store.ErrNoLayout) {
 		t.Errorf("without a layout: %v", err)
 	}
 	if err := r.EnsureLayout(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if drift, at, err := r.LastVerify(ctx); drift != 0 || !at.IsZero() || err != nil {
-		t.Errorf("before the first: %d, %s, %v", drift, at, err)
-	}
-	if err := r.NoteVerified(ctx, 7, began); err != nil {
-		t.Fatal(err)
-	}
-	if drift, at, err := r.LastVerify(ctx); drift != 7 || !at.Equal(began) || err != nil {
-		t.Errorf("after it: %d, %s, %v", drift, at, err)
+	none, some := 0, 5
+	later := began.Add(time.Hour)
+	for _, c := range []struct {
+		name  string
+		left  *store.Left
+		harm  []any
+		drift int
+		at    time.Time
+		known bool
+	}{
+		{name: "before the first"},
+		{name: "one that found nothing and broke off", left: &store.Left{RebuildDrift: &none}},
+		{name: "one that found something and broke off", left: &store.Left{Drift: 2}, drift: 2, known: true},
+		{name: "a whole one", left: &store.Left{Drift: 7, At: began}, drift: 7, at: began, known: true},
+		{name: "one with the streams", left: &store.Left{Drift: 7, RebuildDrift: &some, At: began}, drift: 12, at: began, known: true},
+		{name: "one that cannot see what that one saw", left: &store.Left{At: later}, drift: 5, at: later, known: true},
+		{name: "one that broke off", left: &store.Left{Drift: 1, RebuildDrift: &none}, drift: 6, at: later, known: true},
+		{name: "a garbled number", harm: []any{"drift", "x"}, drift: 5, at: later},
+		{name: "a garbled time", harm: []any{"drift", "1", "verified", "x"}, drift: 6},
+		{name: "a check after it", left: &store.Left{RebuildDrift: &none, At: later}, at: later, known: true},
+	} {
+		if c.left != nil {
+			if err := r.NoteVerified(ctx, *c.left); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.harm != nil {
+			if err := s.raw.HSet(ctx, "cs:|meta", c.harm...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		drift, at, known, err := r.LastVerify(ctx)
+		if err != nil || known != c.known || known && (drift != c.drift || !at.Equal(c.at)) {
+			t.Errorf("%s: %d, %s, known %t, %v", c.name, drift, at, known, err)
+		}
 	}
 	if err := r.EnsureLayout(ctx); err != nil {
 		t.Error(err)
@@ -672,6 +725,183 @@ func TestTheResultOfAVerifyIsKeptBesideTheLayout(t *testing.T) {
 		t.Errorf("Open: %v", err)
 	} else if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTombstonesThatExpireDuringACheckAreNoDifferences takes away more tombstones than
+// one step reads again, between the reading of their index and that of the records.
+func TestTombstonesThatExpireDuringACheckAreNoDifferences(t *testing.T) {
+	const tombstones = 12_000
+	s := startServer(t)
+	ctx := t.Context()
+	writer := s.open(t, store.Options{Tombstones: keepTombstones})
+	first := report(t, 1, compliance.Key{Policy: "living", Device: device.Device}, `{"status":"error"}`)
+	reports := []*compliance.Report{first}
+	for n := range tombstones {
+		reports = append(reports, report(t, 2, compliance.Key{Policy: fmt.Sprint("gone", n), Device: device.Device}, `{"@removed":{}}`))
+	}
+	for _, repair := range []bool{false, true} {
+		t.Run(fmt.Sprintf("repair %t", repair), func(t *testing.T) {
+			if err := s.raw.FlushAll(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, writer, compliance.Floor{}, floor(2, "a"), reports...)
+			at := floor(2, "a")
+			expire := sync.OnceFunc(func() {
+				for n := range tombstones/1000 + 1 {
+					to := floor(2, fmt.Sprint("w", n))
+					to.Stored = to.Stored.Add(2 * keepTombstones)
+					apply(t, writer, at, to)
+					at = to
+				}
+			})
+			m := startMiddle(t, s, func(w *way, chunk []byte) {
+				if bytes.Contains(chunk, []byte("{00}:gone")) && bytes.Contains(bytes.ToLower(chunk), []byte("hmget")) {
+					expire()
+				}
+				w.pass(chunk)
+			})
+			r, err := store.New(layout, store.Options{URLs: []string{m.url()}, Tombstones: keepTombstones})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			found, result := verify(t, r, &journal{}, repair)
+			if len(found) > 0 || result.Again != nil || result.Records != 1 {
+				t.Errorf("%d of %d records: %d differences, merged again %v", result.Records, tombstones, len(found), result.Again)
+			}
+			if have := currentFloor(t, writer, 0); !have.Equal(at) {
+				t.Errorf("the floor is %+v", have)
+			}
+		})
+	}
+}
+
+// TestATombstoneThatExpiresBeforeTheRepairIsNotPutBack takes it away between the step
+// that found its entry wrong and the one that puts right.
+func TestATombstoneThatExpiresBeforeTheRepairIsNotPutBack(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{Tombstones: keepTombstones})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"@removed":{}}`))
+	if err := s.raw.ZAdd(ctx, "cs:{00}:|tombs", z(float64(began.UnixMilli()), "policy:"+device.Device)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	expired := floor(1, "b")
+	expired.Stored = expired.Stored.Add(2 * keepTombstones)
+	if _, err := r.Verify(ctx, store.VerifyOptions{
+		Touched: (&journal{}).touched, Repair: true,
+		Before: func(ctx context.Context, b compliance.Bucket) (compliance.Floor, error) {
+			apply(t, r, floor(1, "a"), expired)
+			return before(ctx, b)
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	have := s.dump(t)
+	delete(have, "cs:{00}:|seal")
+	if diff := godiff.Diff(map[string]any{"cs:{00}:|floor": store.FormatFloor(expired)}, have); diff != "" {
+		t.Errorf("(-want +redis):\n%s", diff)
+	}
+}
+
+func TestMoreDifferencesThanOneStepReadsAreFoundAndMended(t *testing.T) {
+	const entries = 12_000
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	intact := s.withoutFloors(t)
+	pipe := s.raw.Pipeline()
+	for n := range entries {
+		pipe.ZAdd(ctx, "cs:{00}:|attention", z(0, fmt.Sprintf("p%d|5|%s", n, device.Device)))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, repair := range []bool{false, true} {
+		found, result := verify(t, r, &journal{}, repair)
+		if len(found) != entries || repair && result.Mended != entries {
+			t.Errorf("repair %t: %d found, %d mended", repair, len(found), result.Mended)
+		}
+	}
+	if diff := godiff.Diff(intact, s.withoutFloors(t)); diff != "" {
+		t.Errorf("(-intact +mended):\n%s", diff)
+	}
+}
+
+func TestAKeyOutOfPlaceIsNamedAndLeftAlone(t *testing.T) {
+	s := startServer(t)
+	ctx := t.Context()
+	r := s.open(t, store.Options{Tombstones: keepTombstones})
+	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+	if err := errors.Join(r.EnsureLayout(ctx), r.SelfTest(ctx), s.raw.Set(ctx, "cs:{00}:|selftest:other", "x", time.Minute).Err()); err != nil {
+		t.Fatal(err)
+	}
+	intact := s.dump(t)
+	hash := s.raw.HGetAll(ctx, "cs:{00}:policy:"+device.Device).Val()
+	err := errors.Join(
+		s.raw.HSet(ctx, "cs:{01}:policy:"+device.Device, hash).Err(),
+		s.raw.HSet(ctx, "cs:{ff}:policy:"+device.Device, hash).Err(),
+		s.raw.HSet(ctx, "cs:{04}:|counts", "policy|error", 1).Err(),
+		s.raw.Set(ctx, "cs:{00}:|other", "x", 0).Err(),
+		s.raw.Set(ctx, "cs:other", "x", 0).Err(),
+		s.raw.Set(ctx, "cs:{zz}:policy:device", "x", 0).Err(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harmed := s.dump(t)
+	misplaced := func(b compliance.Bucket, tag string) store.Difference {
+		return store.Difference{
+			Bucket: b, Kind: store.KindMisplaced, Policy: "policy", Device: device.Device,
+			Name: "cs:{" + tag + "}:policy:" + device.Device, Want: "in bucket 00", Have: "in bucket " + tag,
+		}
+	}
+	unknown := func(b compliance.Bucket, name string) store.Difference {
+		return store.Difference{Bucket: b, Kind: store.KindUnknown, Name: name, Want: "none", Have: "a key"}
+	}
+	want := []store.Difference{
+		misplaced(1, "01"), misplaced(255, "ff"),
+		unknown(0, "cs:other"), unknown(0, "cs:{00}:|other"), unknown(4, "cs:{04}:|counts"), unknown(0, "cs:{zz}:policy:device"),
+	}
+	j := &journal{keys: map[uint64]compliance.Key{}}
+	for _, repair := range []bool{false, true} {
+		found, result := verify(t, r, j, repair)
+		if diff := godiff.Diff(want, found); diff != "" || result.Mended != 0 || result.Records != 1 {
+			t.Errorf("repair %t: %+v (-want +found):\n%s", repair, result, diff)
+		}
+		if diff := godiff.Diff(harmed, s.dump(t)); diff != "" {
+			t.Errorf("repair %t (-before +after):\n%s", repair, diff)
+		}
+	}
+
+	// Whoever counted the one in another bucket is set right.
+	if _, err := r.Apply(ctx, compliance.Transaction{Bucket: 1, To: floor(1, "a")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.raw.Copy(ctx, "cs:{00}:|rollup", "cs:{01}:|rollup", 0, false).Err(); err != nil {
+		t.Fatal(err)
+	}
+	found, result := verify(t, r, j, true)
+	counted := store.Difference{
+		Bucket: 1, Kind: store.KindRollup, Policy: "policy", Device: device.Device, Want: "none", Have: "error",
+	}
+	if !slices.Contains(found, counted) || result.Mended != 1 || result.Again != nil {
+		t.Errorf("%+v: %v", result, found)
+	}
+	tx := compliance.Transaction{Bucket: 1, From: currentFloor(t, r, 1), To: floor(1, "b"), Recount: true}
+	if _, err := r.Apply(ctx, tx); err != nil {
+		t.Fatal(err)
+	}
+	have := s.dump(t)
+	for _, d := range want {
+		delete(have, d.Name)
+	}
+	delete(have, "cs:{01}:|floor")
+	delete(have, "cs:{01}:|seal")
+	if diff := godiff.Diff(intact, have); diff != "" {
+		t.Errorf("after the repair and a recount (-intact +mended):\n%s", diff)
 	}
 }
 

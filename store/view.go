@@ -16,6 +16,7 @@ import (
 // is there in its place.
 type view struct {
 	bucket  compliance.Bucket
+	layout  compliance.Layout
 	keys    bucketKeys
 	records map[compliance.Key]known
 	// unreadable are the records that are none.
@@ -26,9 +27,9 @@ type view struct {
 	broken [numParts]bool
 }
 
-func newView(b compliance.Bucket) *view {
+func newView(b compliance.Bucket, layout compliance.Layout) *view {
 	v := &view{
-		bucket: b, keys: keysOf(b), records: map[compliance.Key]known{}, unreadable: map[compliance.Key]bool{}, want: newDerived(),
+		bucket: b, layout: layout, keys: keysOf(b), records: map[compliance.Key]known{}, unreadable: map[compliance.Key]bool{}, want: newDerived(),
 	}
 	for p := range v.live {
 		v.live[p] = map[string]string{}
@@ -36,10 +37,13 @@ func newView(b compliance.Bucket) *view {
 	return v
 }
 
-// gone says that there is nothing in the place of a record.
+// owns says that a record belongs to the bucket.
+func (v *view) owns(key compliance.Key) bool { return owns(v.layout, v.bucket, key) }
+
+// gone says that there is nothing in the place of a record of the bucket.
 func (v *view) gone(key compliance.Key) bool {
 	_, there := v.records[key]
-	return !there && !v.unreadable[key]
+	return !there && !v.unreadable[key] && v.owns(key)
 }
 
 // readAll reads every entry and every record that one of them names, and the strays.
@@ -69,9 +73,7 @@ func (v *view) readAll(ctx context.Context, c redis.Cmdable, strays []compliance
 	}
 	keys := make([]compliance.Key, 0, len(named))
 	for key := range named {
-		if key.Valid() {
-			keys = append(keys, key)
-		}
+		keys = append(keys, key)
 	}
 	return v.readRecords(ctx, c, keys)
 }
@@ -123,8 +125,10 @@ func (v *view) note(e entryID, text string, there bool) {
 	v.live[e.part][e.name] = text
 }
 
-// readRecords reads records, and moves what follows from them.
-func (v *view) readRecords(ctx context.Context, c redis.Cmdable, keys []compliance.Key) error {
+// readRecords reads those of some records that belong to the bucket, and moves what
+// follows from them.
+func (v *view) readRecords(ctx context.Context, c redis.Cmdable, named []compliance.Key) error {
+	keys := slices.DeleteFunc(slices.Clone(named), func(key compliance.Key) bool { return !v.owns(key) })
 	for some := range slices.Chunk(keys, perCommand) {
 		pipe := c.Pipeline()
 		replies := make([]*redis.SliceCmd, len(some))

@@ -213,9 +213,11 @@ func (c *common) openStore(ctx context.Context) (*store.Redis, error) {
 // eachPage hands over the records of a list, some [store.MaxPage] at a time, until there
 // are as many as wanted; 0 is all. At least once, it hands over what there is. It returns
 // the cursor of what follows, also with an error; it is empty at the end of the list, or
-// where nothing was read.
+// where nothing was read. Where records could not be read, the error at the end is
+// [*unreadableError].
 func eachPage(ctx context.Context, state *store.Redis, q store.Query, cursor string, limit int, now time.Time, take func([]store.Item) error) (string, error) {
 	var some []store.Item
+	var unreadable unreadableError
 	taken := cursor
 	for n := 0; ; {
 		page, err := readPage(ctx, state, q, cursor, limit-n, now)
@@ -226,19 +228,30 @@ func eachPage(ctx context.Context, state *store.Redis, q store.Query, cursor str
 			return taken, err
 		}
 		some, cursor = append(some, page.Items...), page.Next
+		unreadable.records += page.Unreadable
 		n += len(page.Items)
 		last := cursor == "" || limit > 0 && n >= limit
 		if !last && len(some) < store.MaxPage {
 			continue
 		}
-		if err := take(some); err != nil || last {
-			if err == nil {
-				taken = cursor
-			}
+		if err := take(some); err != nil {
 			return taken, err
+		}
+		if last && unreadable.records > 0 {
+			return cursor, &unreadable
+		}
+		if last {
+			return cursor, nil
 		}
 		some, taken = nil, cursor
 	}
+}
+
+// unreadableError says that a list came to its end without some of its records.
+type unreadableError struct{ records int }
+
+func (e *unreadableError) Error() string {
+	return fmt.Sprintf("%d records cannot be read and are left out; complianced verify --repair has them merged again from the stream", e.records)
 }
 
 func readPage(ctx context.Context, state *store.Redis, q store.Query, cursor string, limit int, now time.Time) (store.Page, error) {

@@ -223,3 +223,33 @@ func TestWhatGetPrintsCanBeSentAsAReport(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestARecordThatCannotBeReadStopsNoList(t *testing.T) {
+	s := serve(t)
+	hour := ago(time.Hour)
+	for _, device := range []string{"a", "b", "c"} {
+		s.reported([4]string{"disk", device, hour, `{"status":"error"}`})
+	}
+	raw := s.raw()
+	if err := raw.HSet(t.Context(), "cs:{"+s.bucketOf(raw, "disk", "b")+"}:disk:b", "v", "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"export", "list disk -o json", "list disk --status error -o json"} {
+		out, errs, status := command(t, "", append(strings.Fields(args), "--data-dir", s.dir)...)
+		keys := keysIn(t, out)
+		slices.Sort(keys)
+		if cmp.Diff([]string{"disk.a", "disk.c"}, keys) != "" || status != 1 || !strings.Contains(errs, "1 records cannot be read") ||
+			!strings.Contains(errs, "verify --repair") || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: status %d: %s%s", args, status, errs, out)
+		}
+	}
+	for _, which := range []string{"--policy=disk", "--device=b"} {
+		_, errs, status := command(t, "", "remove", which, "--yes", "--data-dir", s.dir)
+		if status != 1 || !strings.Contains(errs, "1 records cannot be read") {
+			t.Errorf("remove %s: status %d: %s", which, status, errs)
+		}
+	}
+	if out, _, _ := command(t, "", "export", "--data-dir", s.dir); out != "" {
+		t.Errorf("after their removal: %s", out)
+	}
+}

@@ -62,6 +62,14 @@ func (p *progress) add() {
 	}
 }
 
+// set says how many are done.
+func (p *progress) set(done int) {
+	p.done.Store(int64(done))
+	if p.bar != nil {
+		_ = p.bar.Set(done)
+	}
+}
+
 func (p *progress) end() {
 	close(p.stop)
 	<-p.ended

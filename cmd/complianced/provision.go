@@ -97,7 +97,7 @@ func provisionBoth(ctx context.Context, w io.Writer, nc *nats.Conn, options stor
 	}
 	looking, cancel := context.WithTimeout(ctx, connectTimeout) // Where it is not permitted, no answer comes.
 	defer cancel()
-	switch have, err := ingest.ReadLayout(looking, js); {
+	switch have, err := ingest.ProvisionedLayout(looking, js); {
 	case err == nil && keepLayout:
 		p.Layout = have
 	case err != nil && !errors.Is(err, ingest.ErrNotProvisioned):

@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/complianced/complianced/store"
+	"github.com/complianced/complianced/compliance"
 )
 
 // streams connects to the broker's JetStream.
@@ -70,7 +70,7 @@ func TestServeLeavesTheLimitsOfItsOwnStreamsAlone(t *testing.T) {
 func TestProvisionMakesNoStreamsForAnotherLayout(t *testing.T) {
 	b := startBroker(t, "")
 	own, raw := ownRedis(t, t.TempDir())
-	for version, say := range map[int]string{store.LayoutVersion: "256 buckets", 1: "layout version 1"} {
+	for version, say := range map[int]string{compliance.LayoutVersion: "256 buckets", 1: "layout version 1"} {
 		if err := raw.HSet(t.Context(), "cs:|meta", "layout", version, "partitions", 1, "buckets", 256).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -56,9 +56,6 @@ func (v *verification) compare(ctx context.Context) (err error) {
 		return fmt.Errorf("rebuild: %w", err)
 	}
 	defer func() { err = errors.Join(err, own.Close()) }()
-	if own.StandIn() {
-		return errNoScratch
-	}
 	scratch, err := store.New(v.layout, store.Options{URLs: []string{own.URL()}, Tombstones: keep})
 	if err != nil {
 		return err
@@ -109,53 +106,124 @@ func (nowhere) Bury(_ context.Context, letters []ingest.DeadLetter) ([]ingest.De
 func (nowhere) Reply(context.Context, []ingest.Reply) error { return nil }
 
 func (v *verification) compareWith(ctx context.Context, scratch *store.Redis) error {
-	whole := make([]bool, v.layout.Partitions)
-	for partition := range whole {
-		info, err := ingest.NewJetStream(v.js, ingest.StreamName(v.layout, partition)).Info(ctx)
-		if err != nil {
-			return err
-		}
-		whole[partition] = info.First == 1
-	}
 	if err := v.catchUp(ctx, scratch); err != nil {
+		return err
+	}
+	whole, err := v.whole(ctx, scratch)
+	if err != nil {
 		return err
 	}
 	touched := ingest.NewTouched(v.js, v.layout)
 	defer touched.Close()
+	allow := compliance.Patterns(v.rebuilding.allow)
 	result, err := v.state.Compare(ctx, scratch, store.CompareOptions{
-		Touched: touched.Between,
-		Whole:   func(b compliance.Bucket) bool { return whole[int(b)%v.layout.Partitions] },
-		Found:   v.found,
+		Touched:  touched.Between,
+		Whole:    func(b compliance.Bucket) time.Time { return whole[b] },
+		LeaveOut: func(policy string) bool { return len(allow) > 0 && !allow.Match(policy) },
+		Found:    v.found.add,
 	})
-	v.Compared, v.PassedOver = result.Records-result.PassedOver, result.PassedOver
+	v.Compared, v.PassedOver, v.LeftOut = result.Records-result.PassedOver-result.Apart, result.PassedOver, result.LeftOut
 	return err
 }
 
+// whole returns by bucket since when its stream holds all reports: when it was made, or
+// the zero time where the rebuilt state could not get all of them.
+func (v *verification) whole(ctx context.Context, scratch *store.Redis) ([]time.Time, error) {
+	buckets := v.buckets()
+	floors, err := scratch.ReadFloors(ctx, buckets)
+	if err != nil {
+		return nil, err
+	}
+	gaps, err := scratch.Gaps(ctx, buckets)
+	if err != nil {
+		return nil, err
+	}
+	whole := make([]time.Time, len(buckets))
+	for b := range whole {
+		if len(gaps[b]) == 0 {
+			whole[b] = floors[b].Created
+		}
+	}
+	return whole, nil
+}
+
+func (v *verification) buckets() []compliance.Bucket {
+	buckets := make([]compliance.Bucket, v.layout.Buckets)
+	for b := range buckets {
+		buckets[b] = compliance.Bucket(b)
+	}
+	return buckets
+}
+
+// patience is how long the rebuilt state may stand still before it has come far enough.
+const patience = time.Minute
+
 // catchUp waits until the rebuilt state has come to where the other one is now.
 func (v *verification) catchUp(ctx context.Context, scratch *store.Redis) error {
-	var buckets []compliance.Bucket
-	for b := range compliance.Bucket(v.layout.Buckets) {
-		buckets = append(buckets, b)
-	}
-	until, err := v.state.ReadFloors(ctx, buckets)
+	until, err := v.goal(ctx)
 	if err != nil {
 		return err
 	}
+	progress := newProgress(v.stderr, "merging the streams into a Redis of its own: reports", int(sum(until)), progressEvery)
+	defer progress.end()
+	moved, last := time.Now(), uint64(0)
 	for {
-		have, err := scratch.ReadFloors(ctx, buckets)
+		have, err := scratch.ReadFloors(ctx, v.buckets())
 		if err != nil {
 			return err
 		}
-		behind := false
-		for i := range until {
-			behind = behind || have[i].Sequence < until[i].Sequence
+		behind, at := 0, sum(have)
+		for b := range until {
+			if have[b].Sequence < until[b].Sequence {
+				behind++
+			}
 		}
-		if !behind {
+		switch {
+		case behind == 0:
 			return nil
+		case at != last:
+			moved, last = time.Now(), at
+		case time.Since(moved) > patience:
+			return fmt.Errorf("rebuild: no report of the streams was merged for %s, and %d buckets have not come to where the state is; check that NATS answers and that the streams are not made anew", patience, behind)
 		}
+		progress.set(int(min(at, sum(until))))
 		wait(ctx, 100*time.Millisecond)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
+}
+
+// sum adds up how far the buckets are.
+func sum(floors []compliance.Floor) (n uint64) {
+	for _, floor := range floors {
+		n += floor.Sequence
+	}
+	return n
+}
+
+// goal returns the floors to which the rebuilt state has to come. It is an error where
+// its stream does not lead to one of them.
+func (v *verification) goal(ctx context.Context) ([]compliance.Floor, error) {
+	floors, err := v.state.ReadFloors(ctx, v.buckets())
+	if err != nil {
+		return nil, err
+	}
+	streams := make([]ingest.StreamInfo, v.layout.Partitions)
+	for n := range streams { // After the floors: a stream is never behind them by itself.
+		if streams[n], err = ingest.NewJetStream(v.js, ingest.StreamName(v.layout, n)).Info(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for b, floor := range floors {
+		stream := streams[b%v.layout.Partitions]
+		own := floor.Stream == stream.Stream && floor.Created.Equal(stream.Created)
+		switch {
+		case floor.Absent():
+		case floor.Unreadable(), !own, floor.Sequence > stream.Last:
+			return nil, fmt.Errorf("rebuild: bucket %02x was not merged from the stream %s as it is now: "+
+				"it was made anew or rolled back, or the floor is wrong; complianced serve merges the bucket again, check when it is through", b, stream.Stream)
+		}
+	}
+	return floors, nil
 }

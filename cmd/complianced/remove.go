@@ -100,6 +100,9 @@ func countRecords(ctx context.Context, state *store.Redis, q store.Query) (n int
 			n += len(items)
 			return nil
 		})
+		if _, ok := errors.AsType[*unreadableError](err); ok {
+			err = nil
+		}
 		return n, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
@@ -157,7 +160,7 @@ func removeRecords(cmd *cobra.Command, nc *nats.Conn, state *store.Redis, q stor
 		return fmt.Errorf("%w; %d records were removed; the same command removes the others, when the cause is gone", err, n)
 	case noWait:
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d removals accepted\n", n)
-		return err
+		return errors.Join(err, r.unreadable)
 	}
 	if err := r.wait(cmd.Context(), cmd.ErrOrStderr()); err != nil {
 		return fmt.Errorf("%w; %d removals are accepted and are applied when the workers come to them", err, n)
@@ -168,7 +171,7 @@ func removeRecords(cmd *cobra.Command, nc *nats.Conn, state *store.Redis, q stor
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d records are there: of newer reports, of late reports of devices that had none, "+
 			"or because a removal was refused (see the dead letters)\n", left)
 	}
-	return err
+	return errors.Join(err, r.unreadable)
 }
 
 // removal removes the records of a query.
@@ -181,6 +184,8 @@ type removal struct {
 	// refused is told before there are as many dead letters as records.
 	asks  bool
 	asked map[string]bool
+	// unreadable is an error where records could not be read, and are still there.
+	unreadable error
 
 	mu   sync.Mutex // guards last
 	last map[compliance.Bucket]publisher.Ack
@@ -211,6 +216,9 @@ func (r *removal) run(ctx context.Context) error {
 	})
 	if failed := group.Wait(); failed != nil {
 		return failed // What ended the list, too.
+	}
+	if _, ok := errors.AsType[*unreadableError](err); ok {
+		r.unreadable, err = err, nil
 	}
 	return errors.Join(err, refused)
 }

@@ -387,7 +387,7 @@ func checkLayout(ctx context.Context, options store.Options, want compliance.Lay
 	}
 	defer there.Close() //nolint:errcheck // Nothing was written.
 	if have := there.Layout(); have != want {
-		return &store.LayoutError{Want: want, Have: have, Version: store.LayoutVersion}
+		return &store.LayoutError{Want: want, Have: have, Version: compliance.LayoutVersion}
 	}
 	return nil
 }
@@ -402,10 +402,11 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 			return try(ctx)
 		}()
 		_, layout := errors.AsType[*store.LayoutError](err)
+		_, version := errors.AsType[*ingest.VersionError](err)
 		switch {
 		case err == nil:
 			return nil
-		case layout, errors.Is(err, store.ErrNoFence), ctx.Err() != nil:
+		case layout, version, errors.Is(err, store.ErrNoFence), ctx.Err() != nil:
 			return err
 		}
 		s.log.WarnContext(ctx, "not ready; trying again", slog.String("what", what), slog.Any("error", err))

@@ -34,12 +34,12 @@ func (s *stateReader) read(ctx context.Context) (metrics.Snapshot, error) {
 	for policy, of := range totals.Policies {
 		snapshot.Policies[policy] = metrics.Policy{Statuses: of.Statuses, InGrace: of.InGrace, Stale: of.Stale}
 	}
-	drift, verified, err := s.store.LastVerify(ctx)
-	switch {
-	case err != nil:
+	drift, verified, known, err := s.store.LastVerify(ctx)
+	if err != nil {
 		return metrics.Snapshot{}, err
-	case !verified.IsZero():
-		snapshot.Drift = &drift
+	}
+	if known {
+		snapshot.Drift, snapshot.Verified = &drift, verified
 	}
 	lowest := make([]compliance.Floor, s.layout.Partitions)
 	for n := range lowest {

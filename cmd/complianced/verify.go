@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,6 +11,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/ingest"
+	"github.com/complianced/complianced/internal/embedded"
 	"github.com/complianced/complianced/store"
 )
 
@@ -26,21 +24,25 @@ type verification struct {
 	js     jetstream.JetStream
 	state  *store.Redis
 	layout compliance.Layout
+	found  *findings
+	stderr io.Writer
 
-	Records     int                `json:"records"`
-	Differences []store.Difference `json:"differences"`
-	// Mended are those of Differences that are put right.
+	Records int `json:"records"`
+	// Mended are those of the differences that are put right.
 	Mended int `json:"mended"`
 	// Again are the buckets that are merged again.
 	Again []compliance.Bucket `json:"mergedAgain"`
-	// Compared are the records that were compared with the streams, and PassedOver
-	// those that could not be.
+	// Compared are the records that were compared with the streams, PassedOver those
+	// that could not be, and LeftOut those of policies that are not allowed.
 	Compared   int `json:"compared,omitempty"`
 	PassedOver int `json:"passedOver,omitempty"`
+	LeftOut    int `json:"leftOut,omitempty"`
+	// Incomplete says that the check broke off.
+	Incomplete bool `json:"incomplete,omitempty"`
 }
 
 func newVerify(c *common) *cobra.Command {
-	v := &verification{Differences: []store.Difference{}, Again: []compliance.Bucket{}}
+	v := &verification{Again: []compliance.Bucket{}}
 	var out output
 	cmd := &cobra.Command{
 		Use:   "verify",
@@ -52,10 +54,17 @@ With --repair it puts right what follows from the records. Where a record is mis
 read, it deletes what is unreadable and has the bucket merged again: serve fills it from the stream,
 as far as the stream reaches. Run verify once more after that.
 
+A record under the tag of another bucket than that of its device ("misplaced record") and a key
+under cs: that complianced has not written ("unknown key") are named and left as they are, with
+--repair too: nothing counts them, and what is in them may be nowhere else. Look at each, and
+delete it with redis-cli.
+
 With --rebuild it also makes the state anew from the streams, in a Redis of its own in a temporary
-folder, and compares every record: exactly where a stream begins at its first report, otherwise
-those of which the stream still holds every version. Give it the --allow-policies and --tombstones
-of serve.
+folder, and compares every record: exactly where a stream has lost no report, otherwise those of
+which the stream still holds every version. A record that may be from before the stream was made
+is compared as far as that: none of its values may be older than what the stream holds. Where a
+stream was rolled back, records with reports that it lost differ from it. Give it the
+--allow-policies and --tombstones of serve: records of other policies are not compared.
 
 Exit status: 0 where nothing differs, 1 on any difference, also one that is put right.`,
 		Args: args(noArgs),
@@ -67,16 +76,11 @@ Exit status: 0 where nothing differs, 1 on any difference, also one that is put 
 			if err := v.rebuilding.validate(); err != nil {
 				return err
 			}
-			if err := v.run(cmd.Context(), c); err != nil {
-				return err
+			if v.rebuild && !embedded.HasRedis() {
+				return errNoScratch
 			}
-			if err := v.print(cmd.OutOrStdout(), asJSON); err != nil {
-				return err
-			}
-			if n := len(v.Differences); n > 0 {
-				return fmt.Errorf("the state is not what it must be: %d differences", n)
-			}
-			return nil
+			v.stderr = cmd.ErrOrStderr()
+			return v.run(cmd.Context(), c, cmd.OutOrStdout(), asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&v.repair, "repair", false, "put right what follows from the records, and have buckets merged again in which one is missing")
@@ -87,8 +91,8 @@ Exit status: 0 where nothing differs, 1 on any difference, also one that is put 
 	return cmd
 }
 
-// run checks the state and keeps the result beside it.
-func (v *verification) run(ctx context.Context, c *common) error {
+// run checks the state, prints what it finds and keeps the result beside the state.
+func (v *verification) run(ctx context.Context, c *common, out io.Writer, asJSON bool) error {
 	found, err := c.find(need{nats: true, redis: true})
 	if err != nil {
 		return err
@@ -109,15 +113,39 @@ func (v *verification) run(ctx context.Context, c *common) error {
 		return explain(nc, err)
 	}
 	defer v.state.Close() //nolint:errcheck // All answers were read.
-	if err := v.check(ctx); err != nil {
-		return explain(nc, err)
+	v.found = newFindings(out, asJSON)
+	failed := v.check(ctx)
+	if failed == nil && v.rebuild {
+		failed = v.compare(ctx)
 	}
+	v.Incomplete = failed != nil
+	printed := v.found.end(v)
+	kept := v.keep(ctx)
+	switch {
+	case failed != nil:
+		return explain(nc, failed)
+	case printed != nil:
+		return printed
+	case kept != nil:
+		return kept
+	case v.found.n > 0:
+		return fmt.Errorf("the state is not what it must be: %d differences", v.found.n)
+	}
+	return nil
+}
+
+// keep keeps the result, also that of a check that broke off.
+func (v *verification) keep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clientTimeout)
+	defer cancel()
+	left := store.Left{Drift: v.found.n - v.found.fromStreams - v.Mended}
 	if v.rebuild {
-		if err := v.compare(ctx); err != nil {
-			return explain(nc, err)
-		}
+		left.RebuildDrift = &v.found.fromStreams
 	}
-	return v.state.NoteVerified(ctx, len(v.Differences)-v.Mended, time.Now())
+	if !v.Incomplete {
+		left.At = time.Now()
+	}
+	return v.state.NoteVerified(ctx, left)
 }
 
 // open opens the state that belongs to the streams.
@@ -138,15 +166,15 @@ func (v *verification) open(ctx context.Context, options store.Options) (err err
 func (v *verification) check(ctx context.Context) error {
 	touched := ingest.NewTouched(v.js, v.layout)
 	defer touched.Close()
+	progress := newProgress(v.stderr, "checking buckets", v.layout.Buckets, progressEvery)
+	defer progress.end()
 	result, err := v.state.Verify(ctx, store.VerifyOptions{
-		Touched: touched.Between, Before: v.before, Repair: v.repair, Found: v.found,
+		Touched: touched.Between, Before: v.before, Repair: v.repair, Found: v.found.add, Progress: progress.set,
 	})
 	v.Records, v.Mended = result.Records, result.Mended
 	v.Again = append(v.Again, result.Again...)
 	return err
 }
-
-func (v *verification) found(d store.Difference) { v.Differences = append(v.Differences, d) }
 
 // before returns the floor before the first report of a bucket's stream.
 func (v *verification) before(ctx context.Context, b compliance.Bucket) (compliance.Floor, error) {
@@ -156,33 +184,4 @@ func (v *verification) before(ctx context.Context, b compliance.Bucket) (complia
 		return compliance.Floor{}, err
 	}
 	return compliance.Floor{Stream: info.Stream, Created: info.Created, Sequence: info.First - 1, Layout: v.layout, Repair: true}, nil
-}
-
-func (v *verification) print(w io.Writer, asJSON bool) error {
-	if asJSON {
-		return json.NewEncoder(w).Encode(v)
-	}
-	if len(v.Differences) > 0 {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "BUCKET\tKIND\tPOLICY\tDEVICE\tOF\tWANT\tHAVE")
-		for _, d := range v.Differences {
-			fmt.Fprintf(table, "%02x\t%s\t%s\t%s\t%s\t%s\t%s\n", int(d.Bucket), d.Kind, d.Policy, d.Device,
-				plain(cmp.Or(d.Status, d.Day, d.Name)), plain(d.Want), plain(d.Have))
-		}
-		if err := table.Flush(); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(w, "%d records in %d buckets: %d differences", v.Records, v.layout.Buckets, len(v.Differences))
-	if v.repair && len(v.Differences) > 0 {
-		fmt.Fprintf(w, ", %d of them put right", v.Mended)
-	}
-	fmt.Fprintln(w)
-	if v.rebuild {
-		fmt.Fprintf(w, "%d records compared with the streams; of %d the streams do not hold every version\n", v.Compared, v.PassedOver)
-	}
-	if n := len(v.Again); n > 0 {
-		fmt.Fprintf(w, "%d buckets are merged again from the stream by complianced serve; run verify again when it is through\n", n)
-	}
-	return nil
 }

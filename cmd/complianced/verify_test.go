@@ -2,13 +2,19 @@ package main_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
 	"github.com/complianced/complianced/store"
 )
 
@@ -184,6 +190,19 @@ func TestVerifyRebuildFindsWhatNoRecountCanFind(t *testing.T) {
 		!strings.Contains(out, "3 records compared") || strings.Contains(errs, "secret") {
 		t.Errorf("status %d: %s%s", status, errs, out)
 	}
+	if found, _ := s.verify(0); found != nil {
+		t.Error(found)
+	}
+	if _, metrics := s.get("/metrics"); !strings.Contains(metrics, "\ncompliance_state_drift 1\n") ||
+		!strings.Contains(metrics, "\ncompliance_state_verified_timestamp_seconds 1") {
+		t.Errorf("after a check that sees less: %s", metrics)
+	}
+	if err := raw.HSet(t.Context(), "cs:|meta", "drift", "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, metrics := s.get("/metrics"); !strings.Contains(metrics, "\ncompliance_state_up 1\n") || strings.Contains(metrics, "compliance_state_drift") {
+		t.Errorf("with a result that is none: %s", metrics)
+	}
 }
 
 func TestVerifyRebuildFindsNothingWhileAFleetReports(t *testing.T) {
@@ -212,7 +231,176 @@ func TestVerifyRebuildFindsNothingWhileAFleetReports(t *testing.T) {
 func TestVerifyRebuildSaysWhatIsMissing(t *testing.T) {
 	s := serve(t)
 	t.Setenv("PATH", t.TempDir())
-	if _, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild"); status != 1 || !strings.Contains(errs, "redis-server") {
-		t.Errorf("status %d: %s", status, errs)
+	out, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if status != 1 || !strings.Contains(errs, "redis-server") || out != "" {
+		t.Errorf("status %d: %s%s", status, errs, out)
+	}
+}
+
+// TestVerifyTellsWhatItFoundBeforeItFails has a Redis for the rebuild that does not start.
+func TestVerifyTellsWhatItFoundBeforeItFails(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	if _, err := js.Publish(t.Context(), "compliance.status.p.secret1", []byte(`{"status":"error"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.settled()
+	raw := s.raw()
+	tag := "cs:{" + s.bucketOf(raw, "p", "secret1") + "}:"
+	if err := raw.HSet(t.Context(), tag+"|counts", "p|error", "9").Err(); err != nil {
+		t.Fatal(err)
+	}
+	path := t.TempDir()
+	if err := os.WriteFile(filepath.Join(path, "redis-server"), []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil { //nolint:gosec // It is run.
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", path)
+	found, errs := s.verify(1, "--rebuild")
+	if cmp.Diff([]string{"count p error"}, found) != "" || !strings.Contains(errs, "rebuild") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("%q: %s", found, errs)
+	}
+	out, _, _ := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if !strings.Contains(out, "1 differences, until the check broke off") {
+		t.Error(out)
+	}
+	if have := raw.HMGet(t.Context(), "cs:|meta", "drift", "verified").Val(); have[0] != "1" || have[1] != nil {
+		t.Errorf("kept is %v", have)
+	}
+}
+
+// remake deletes the stream of reports and provisions it again.
+func (s *serving) remake(js jetstream.JetStream) {
+	s.Helper()
+	if err := js.DeleteStream(s.Context(), "COMPLIANCE_STATUS"); err != nil {
+		s.Fatal(err)
+	}
+	if err := ingest.Provision(s.Context(), js, ingest.Provisioning{Layout: compliance.Layout{Partitions: 1, Buckets: 16}}); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func TestVerifyRebuildAfterAStreamIsMadeAnew(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	publish := func(subject, body string) {
+		if _, err := js.Publish(t.Context(), "compliance.status."+subject, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, subject := range []string{"p.old", "p.removed", "p.both"} {
+		publish(subject, `{"status":"error","platform":1}`)
+	}
+	publish("p.removed", `{"@removed":{}}`)
+	s.settled()
+	s.remake(js)
+	publish("p.both", `{"status":"compliant"}`)
+	publish("p.new", `{"status":"compliant"}`)
+	raw := s.raw()
+	eventually(t, "the new stream is merged", func() bool {
+		keys, _ := raw.Scan(t.Context(), 0, "cs:{*}:p:new", 100_000).Val()
+		return len(keys) == 1
+	})
+	s.settled()
+	if found, _ := s.verify(0, "--rebuild"); found != nil {
+		t.Error(found)
+	}
+	out, _, _ := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if !strings.Contains(out, "1 records compared with the streams; of 3 the streams do not hold every version") {
+		t.Error(out)
+	}
+	tag := "cs:{" + s.bucketOf(raw, "p", "both") + "}:"
+	if err := raw.HSet(t.Context(), tag+"p:both", "v", strings.Repeat("0", 15)+"1"+strings.Repeat("0", 15)+"22").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := s.verify(1, "--rebuild"); !slices.Contains(found, "record p both") {
+		t.Errorf("a record that was set back: %q", found)
+	}
+}
+
+func TestVerifyRebuildSaysWhyItCannotCompare(t *testing.T) {
+	s := serve(t)
+	nc, js := s.client()
+	if _, err := js.Publish(t.Context(), "compliance.status.p.d", []byte(`{"status":"error"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.settled()
+	// Nobody merges any more.
+	s.stop()
+	nc.Close()
+	s.args = append(s.args, "--roles", "state")
+	s.start()
+	_, js = s.client()
+	raw := s.raw()
+	for range 3 {
+		if _, err := js.Publish(t.Context(), "compliance.status.p.d", []byte(`{"status":"error"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	floor := "cs:{" + s.bucketOf(raw, "p", "d") + "}:|floor"
+	line := raw.Get(t.Context(), floor).Val()
+	fields := strings.Fields(line)
+	for name, change := range map[string]func([]string){
+		"of another stream":     func(fields []string) { fields[1] = "1800000000000000000" },
+		"beyond the stream":     func(fields []string) { fields[2] = "9" },
+		"of a stream elsewhere": func(fields []string) { fields[0] = "OTHER" },
+	} {
+		other := slices.Clone(fields)
+		change(other)
+		if err := raw.Set(t.Context(), floor, strings.Join(other, " "), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, errs := s.verify(1, "--rebuild"); !strings.Contains(errs, "was not merged from the stream COMPLIANCE_STATUS as it is now") {
+			t.Errorf("a floor %s: %s", name, errs)
+		}
+	}
+}
+
+func TestVerifyRebuildLeavesPoliciesOutThatAreNotAllowed(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	for _, report := range [][2]string{{"p.d", `{}`}, {"left.d", `{}`}, {"left.d", `{"@removed":{}}`}} {
+		if _, err := js.Publish(t.Context(), "compliance.status."+report[0], []byte(report[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settled()
+	if found, _ := s.verify(0, "--rebuild", "--allow-policies", "p"); found != nil {
+		t.Error(found)
+	}
+	out, _, _ := command(t, "", "verify", "--data-dir", s.dir, "--rebuild", "--allow-policies", "p")
+	if !strings.Contains(out, "1 are of policies outside --allow-policies") {
+		t.Error(out)
+	}
+}
+
+func TestVerifyRebuildOfAStreamThatHasLostItsBeginning(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	for _, subject := range []string{"p.old", "p.kept"} {
+		if _, err := js.Publish(t.Context(), "compliance.status."+subject, []byte(`{"status":"error"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settled()
+	stream, err := js.Stream(t.Context(), "COMPLIANCE_STATUS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgs = 1
+	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
+	if status != 0 || !strings.Contains(out, "1 records compared with the streams; of 1 the streams do not hold every version") {
+		t.Errorf("status %d: %s%s", status, errs, out)
+	}
+	raw := s.raw()
+	key := "cs:{" + s.bucketOf(raw, "p", "kept") + "}:p:kept"
+	if err := raw.HSet(t.Context(), key, "v", strings.Repeat("0", 15)+"1"+strings.Repeat("0", 15)+"25").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := s.verify(1, "--rebuild"); !slices.Contains(found, "record p kept") {
+		t.Errorf("a record that was set back: %q", found)
 	}
 }

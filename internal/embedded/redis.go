@@ -78,6 +78,12 @@ func (r *Redis) Err() error { return r.server.Err() }
 // may be missing from its append-only file then.
 func (r *Redis) Close() error { return r.server.Close() }
 
+// HasRedis says whether [StartRedis] has a server to start.
+func HasRedis() bool {
+	_, found := findServer()
+	return found
+}
+
 // findServer prefers valkey-server. A name that leads into the current folder counts as not found.
 func findServer() (program string, found bool) {
 	for _, name := range []string{"valkey-server", "redis-server"} {

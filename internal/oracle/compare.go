@@ -5,7 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -38,7 +37,7 @@ func (s Snapshot) timeless() Snapshot {
 		default:
 			if millis, is := tombstoneMillis(e.Fields); is {
 				e.Fields = maps.Clone(e.Fields)
-				e.Fields["v"] = strings.TrimSuffix(e.Fields["v"], strconv.FormatInt(millis, 10))
+				e.Fields["v"] = strings.TrimSuffix(e.Fields["v"], word(uint64(millis)))
 			}
 		}
 		all[key] = e

@@ -204,7 +204,7 @@ func TestEveryFaultInRedisIsNamed(t *testing.T) {
 			p.HSet(t.Context(), "cs:{02}:|gaps", "3-4", "2026-01-01T00:00:00Z")
 		}, "cs:{02}:|gaps is too many"},
 		{"a tombstone that is missing", func(p redis.Pipeliner) { p.Del(t.Context(), tombstone) }, tombstone + " is missing"},
-		{"a tombstone of another time", func(p redis.Pipeliner) { p.HSet(t.Context(), tombstone, "v", head+"0") }, tombstone + ` field "v" is`},
+		{"a tombstone of another time", func(p redis.Pipeliner) { p.HSet(t.Context(), tombstone, "v", head[:len(head)-1]+"\x00") }, tombstone + ` field "v" is`},
 		{"a tombstone of another time in the index", func(p redis.Pipeliner) { p.ZIncrBy(t.Context(), index, 1, member) }, index + ` score of "` + member + `" is`},
 		{"a tombstone that is not in the index", func(p redis.Pipeliner) { p.ZRem(t.Context(), index, member) }, member + `" is missing`},
 		{"a tombstone that is in the index alone", func(p redis.Pipeliner) { p.ZAdd(t.Context(), tombs, redis.Z{Score: 1, Member: "p:d"}) }, "|tombs"},

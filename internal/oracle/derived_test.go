@@ -1,7 +1,6 @@
 package oracle_test
 
 import (
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -97,26 +96,22 @@ func rollupFaults(t *testing.T, right oracle.Snapshot) []fault {
 // head is that of a record with a grace period.
 type head string
 
-// lastDigit is where the last digit of the end of the grace period is.
-const lastDigit = len("g") + 11
+// graceEnd is where the end of the grace period ends.
+const graceEnd = len("g") + 6
 
 // with returns the head with another end.
 func (h head) with() string {
-	digit := "0"
-	if h[lastDigit] == '0' {
-		digit = "1"
-	}
-	return string(h[:lastDigit]) + digit + string(h[lastDigit+1:])
+	return string(h[:graceEnd-1]) + string([]byte{h[graceEnd-1] ^ 1}) + string(h[graceEnd:])
 }
 
 // without returns the head as of a record that has none.
-func (h head) without() string { return "4" + string(h[lastDigit+1:]) }
+func (h head) without() string { return "4" + string(h[graceEnd:]) }
 
 // graceRecord returns a record with a grace period.
 func graceRecord(t *testing.T, s oracle.Snapshot) (key string, of head) {
 	t.Helper()
 	for _, key := range slices.Sorted(maps.Keys(s)) {
-		if v := s[key].Fields["v"]; len(v) > lastDigit && v[0] == 'g' {
+		if v := s[key].Fields["v"]; len(v) > graceEnd && v[0] == 'g' {
 			return key, head(v)
 		}
 	}
@@ -149,7 +144,7 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	state := oracle.Fold(h, oracle.Config{Buckets: 1, InSequence: true})
 	newest := at + fmt.Sprintf("%016x", xxh3.HashString("x"))
 	// The digests were made by another program.
-	head := func(mark, digest, marks string) string { return mark + base64OfHex(t, newest+digest) + marks }
+	head := func(mark, digest, marks string) string { return mark[:1] + unhex(t, mark[1:]+newest+digest) + marks }
 	want := oracle.Snapshot{
 		"cs:|meta":          hash("layout", "3", "partitions", "1", "buckets", "1"),
 		tag + "|floor":      {Type: "string", Text: fmt.Sprintf("COMPLIANCE_STATUS %d 6 %d 1 1 w", began.UnixNano(), began.UnixNano())},
@@ -159,7 +154,7 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 		tag + "q:e":         hash("v", head("4", "aa80cd49b6714e34ba2df05668113241", "....00.."), "g", "2026-01-01T23:50:00Z"),
 		tag + "r:e":         hash("v", head("4", "e0b774825e05cd74cc0dbac0503e36da", "....00.."), "g", "9999-12-31T23:59:59.9999999Z"),
 		tag + "q:f":         hash("v", head(".", "b0f66adc83641586656866813fd9dd0b", "........")),
-		tag + "q:g":         hash("v", "t"+base64OfHex(t, newest)+"1800000000123"),
+		tag + "q:g":         hash("v", "t"+unhex(t, newest+"000001a3185c507b")),
 		tag + "|counts":     hash(policy+"|nonCompliant", "1", "q|remediated", "1", "q|nonCompliant", "1", "r|nonCompliant", "1", "q|unknown", "1"),
 		tag + "|worst":      hash("nonCompliant", "2", "unknown", "1"),
 		tag + "|days":       hash(policy+"|2026-01-02", "1", "q|2026-01-02", "3", "r|2026-01-02", "1"),
@@ -175,13 +170,13 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	}
 }
 
-func base64OfHex(t *testing.T, text string) string {
+func unhex(t *testing.T, text string) string {
 	t.Helper()
 	b, err := hex.DecodeString(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return base64.RawURLEncoding.EncodeToString(b)
+	return string(b)
 }
 
 func hash(pairs ...string) oracle.Entry {
