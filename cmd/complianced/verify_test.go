@@ -397,7 +397,8 @@ func TestVerifyRebuildOfAStreamThatHasLostItsBeginning(t *testing.T) {
 	}
 	raw := s.raw()
 	key := "cs:{" + s.bucketOf(raw, "p", "kept") + "}:p:kept"
-	if err := raw.HSet(t.Context(), key, "v", strings.Repeat("0", 15)+"1"+strings.Repeat("0", 15)+"25").Err(); err != nil {
+	const version, digest = "\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02", "any other digest"
+	if err := raw.HSet(t.Context(), key, "v", "5"+version+digest).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if found, _ := s.verify(1, "--rebuild"); !slices.Contains(found, "record p kept") {

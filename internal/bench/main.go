@@ -136,6 +136,23 @@ func (b *bench) sessions() []fleet.Mix {
 	return nil
 }
 
+// memory measures that of the records and, when they are new, of the bare work's.
+func (b *bench) memory(ctx context.Context, o *session, appendOnly string, of Measured) error {
+	if !b.has(partMemory) {
+		return nil
+	}
+	if of == ofUniform || of == ofSteady {
+		bare, err := o.bareMemory(ctx, appendOnly)
+		if err != nil {
+			return err
+		}
+		b.output.Memory = append(b.output.Memory, bare)
+	}
+	memory, err := o.memory(ctx, appendOnly, of)
+	b.output.Memory = append(b.output.Memory, memory)
+	return err
+}
+
 // session measures all that is measured with one mix.
 func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix) (err error) {
 	o, err := newSession(ctx, b.programs, b.Settings, appendOnly, mix)
@@ -148,13 +165,8 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix) (
 	if mix == fleet.Steady {
 		created, after = ofSteady, ofSteadyAfter
 	}
-	if b.has(partMemory) {
-		bare, errBare := o.bareMemory(ctx, appendOnly)
-		memory, err := o.memory(ctx, appendOnly, created)
-		if err := errors.Join(err, errBare); err != nil {
-			return err
-		}
-		b.output.Memory = append(b.output.Memory, bare, memory)
+	if err := b.memory(ctx, o, appendOnly, created); err != nil {
+		return err
 	}
 	if b.has(partSpeed) {
 		runs, err := o.speed(ctx, b.tell)
@@ -162,12 +174,8 @@ func (b *bench) session(ctx context.Context, appendOnly string, mix fleet.Mix) (
 			return err
 		}
 		b.output.Speed = append(b.output.Speed, speedOf(appendOnly, mix, runs))
-		if b.has(partMemory) {
-			memory, err := o.memory(ctx, appendOnly, after)
-			if err != nil {
-				return err
-			}
-			b.output.Memory = append(b.output.Memory, memory)
+		if err := b.memory(ctx, o, appendOnly, after); err != nil {
+			return err
 		}
 	}
 	if b.has(partLatency) {

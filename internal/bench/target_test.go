@@ -23,7 +23,9 @@ func measured(t *testing.T, above float64, args ...string) *Output {
 		Speed:    []Speed{{Mix: fleet.Worst, Ratio: at(2.2)}, {Mix: fleet.Steady, Ratio: at(1.6)}},
 		Latency:  []Latency{{Mix: fleet.Worst, System: Tail{P99: at(.020)}}},
 		Memory: []Memory{
-			{Of: ofUniform, Alone: 430 + above, All: 600}, {Of: ofSteady, All: 520 + above, Alone: 600}, {Of: ofOwn, Alone: 700 + above, All: 900},
+			{Of: ofUniform, Alone: 430 + above, All: 600},
+			{Of: ofSteady, All: 520 + above, Alone: 600},
+			{Of: ofOwn, Alone: 700 + above, All: 900},
 			{Of: ofBare, All: 900},
 		},
 		Backlog: []Backlog{{Peak: 200e6 - 1 + int64(1e3*above), PeakLarge: 200e6 - 1 + int64(1e3*above)}},
