@@ -46,7 +46,7 @@ func TestASmallRunMeasuresEverythingAndIsRight(t *testing.T) {
 	for _, place := range unset("", got) {
 		t.Errorf("no figure at %s", place)
 	}
-	for part, n := range map[string]int{"speed": 1, "latency": 1, "memory": 4, "backlog": 1, "profiles": 1, "targets": 7} {
+	for part, n := range map[string]int{"speed": 1, "latency": 1, "memory": 4, "backlog": 1, "profiles": 1, "derived": 1, "targets": 8} {
 		if all, _ := got[part].([]any); len(all) != n {
 			t.Errorf("%d results of %s, not %d", len(all), part, n)
 		}

@@ -23,11 +23,14 @@ import (
 // same settings for the bare work.
 type deployment struct {
 	layout compliance.Layout
-	dir    string
-	nats   *rig.NATS
-	redis  *rig.Redis
-	bare   *rig.Redis
-	worker *rig.Worker
+	// countsAlone says that the program keeps the counts and nothing else that follows
+	// from records.
+	countsAlone bool
+	dir         string
+	nats        *rig.NATS
+	redis       *rig.Redis
+	bare        *rig.Redis
+	worker      *rig.Worker
 
 	nc     *nats.Conn
 	js     jetstream.JetStream

@@ -116,6 +116,12 @@ func (b *bench) measure(ctx context.Context) error {
 			b.tell("memory is measured")
 		}
 	}
+	if b.has(partDerived) {
+		// The file costs the same with and without.
+		if err := b.derived(ctx, b.AppendOnly[0], fleet.Steady); err != nil {
+			return fmt.Errorf("what follows from records: %w", err)
+		}
+	}
 	if b.has(partBacklog) {
 		// The file slows Redis down and does nothing else to the worker: one run is enough.
 		appendOnly := b.AppendOnly[len(b.AppendOnly)-1]

@@ -33,23 +33,34 @@ type profiledProgram struct {
 func buildProfiled(ctx context.Context, programs rig.Programs, dir string) (p profiledProgram, err error) {
 	p = profiledProgram{programs: programs, socket: filepath.Join(dir, "s"), cpu: filepath.Join(dir, "cpu"), allocs: filepath.Join(dir, "allocs")}
 	p.programs.Complianced = filepath.Join(dir, "complianced-profiled")
-	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "github.com/complianced/complianced/cmd/complianced").Output()
-	if err != nil {
-		return p, fmt.Errorf("go list: %w", err)
-	}
-	source := filepath.Join(dir, "profiler.go")
-	text := fmt.Sprintf(profiler, p.socket, p.cpu, p.allocs)
-	overlay, err := json.Marshal(map[string]map[string]string{
-		"Replace": {filepath.Join(strings.TrimSpace(string(out)), "profiler_of_bench.go"): source},
-	})
+	folder, err := packageDir(ctx, "cmd/complianced")
 	if err != nil {
 		return p, err
 	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := errors.Join(os.WriteFile(source, []byte(text), 0o600), os.WriteFile(file, overlay, 0o600)); err != nil {
-		return p, err
+	return p, buildOverlaid(ctx, p.programs.Complianced, filepath.Join(folder, "profiler_of_bench.go"), fmt.Sprintf(profiler, p.socket, p.cpu, p.allocs))
+}
+
+// packageDir returns the folder of a package of this module.
+func packageDir(ctx context.Context, name string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "github.com/complianced/complianced/"+name).Output()
+	if err != nil {
+		return "", fmt.Errorf("go list: %w", err)
 	}
-	return p, rig.BuildComplianced(ctx, p.programs.Complianced, "-overlay", file)
+	return strings.TrimSpace(string(out)), nil
+}
+
+// buildOverlaid builds a complianced in which a file has another text, or is there at
+// all. What it takes for that lies beside the program.
+func buildOverlaid(ctx context.Context, program, file, text string) error {
+	source, list := program+".go", program+".json"
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {file: source}})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.WriteFile(source, []byte(text), 0o600), os.WriteFile(list, overlay, 0o600)); err != nil {
+		return err
+	}
+	return rig.BuildComplianced(ctx, program, "-overlay", list)
 }
 
 // profile drains once more, with a worker that profiles itself.

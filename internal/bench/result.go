@@ -15,6 +15,7 @@ type Output struct {
 	Speed    []Speed   `json:"speed"`
 	Latency  []Latency `json:"latency"`
 	Memory   []Memory  `json:"memory"`
+	Derived  []Derived `json:"derived"`
 	Backlog  []Backlog `json:"backlog"`
 	Profiles []Profile `json:"profiles"`
 	Targets  []Target  `json:"targets"`

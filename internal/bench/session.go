@@ -26,8 +26,21 @@ type session struct {
 	empty, bareEmpty int64
 }
 
-// newSession starts a deployment and creates all records.
-func newSession(ctx context.Context, programs rig.Programs, s Settings, appendOnly string, mix fleet.Mix) (o *session, err error) {
+// newSession starts a deployment and creates all records, and those of the bare work.
+func newSession(ctx context.Context, programs rig.Programs, s Settings, appendOnly string, mix fleet.Mix) (*session, error) {
+	o, err := startSession(ctx, programs, s, appendOnly, mix, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.createBare(ctx); err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return o, nil
+}
+
+// startSession starts a deployment and creates all records. With countsAlone, the
+// program keeps nothing else that follows from them.
+func startSession(ctx context.Context, programs rig.Programs, s Settings, appendOnly string, mix fleet.Mix, countsAlone bool) (o *session, err error) {
 	o = &session{settings: s, options: LoadOptions{
 		Mix: mix, Devices: s.Devices, Policies: s.Policies, Seed: s.Seed, Start: time.Now().UTC().Truncate(time.Second),
 	}}
@@ -37,10 +50,8 @@ func newSession(ctx context.Context, programs rig.Programs, s Settings, appendOn
 	if o.deployment, err = deploy(ctx, programs, s, appendOnly); err != nil {
 		return nil, err
 	}
-	if err = o.create(ctx); err == nil {
-		err = o.createBare(ctx)
-	}
-	if err != nil {
+	o.countsAlone = countsAlone
+	if err := o.create(ctx); err != nil {
 		return nil, errors.Join(err, o.close())
 	}
 	return o, nil

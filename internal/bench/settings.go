@@ -22,9 +22,10 @@ const (
 	partMemory  = "memory"
 	partProfile = "profile"
 	partBacklog = "backlog"
+	partDerived = "derived"
 )
 
-var allParts = []string{partSpeed, partLatency, partMemory, partProfile, partBacklog}
+var allParts = []string{partSpeed, partLatency, partMemory, partProfile, partBacklog, partDerived}
 
 // Settings say what is measured. They stand in the output.
 type Settings struct {

@@ -85,6 +85,25 @@ func (o *Output) printRest(w io.Writer) error {
 			return err
 		}
 	}
+	for _, d := range o.Derived {
+		t := table(w, "what roll-up, indexes, and the numbers but the counts by status add: mix %s, append-only file %s", d.Mix, d.AppendOnly)
+		fmt.Fprintf(t, "CPU, µs/report\twith\twithout\t\n")
+		for _, line := range []struct {
+			name          string
+			with, without Figure
+		}{
+			{"program", d.With.CPU.Program, d.Without.CPU.Program},
+			{"Redis", d.With.CPU.Redis, d.Without.CPU.Redis},
+			{"NATS", d.With.CPU.NATS, d.Without.CPU.NATS},
+			{"all", d.With.CPU.All, d.Without.CPU.All},
+		} {
+			fmt.Fprintf(t, "%s\t%s\t%s\t\n", line.name, line.with.text(1, 2), line.without.text(1, 2))
+		}
+		fmt.Fprintf(t, "all, without = 1\t%s\t1\t\n", d.Ratio.text(1, 2))
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
 	if len(o.Backlog) > 0 {
 		t := table(w, "peak resident memory of complianced while it drains")
 		fmt.Fprintf(t, "waiting reports\tof them 64 KiB large\tappend-only\tseconds\tMB\t\n")

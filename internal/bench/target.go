@@ -22,6 +22,9 @@ const (
 	uniformMemory = 430
 	ownMemory     = 700
 	memoryInAll   = 520
+	// derivedRatio is of the processor time of all processes in the steady fleet, that
+	// without what the state over time needs being 1.
+	derivedRatio = 1.15
 	// latencyP99 is in seconds.
 	latencyP99 = 0.020
 	// peakMemory is in bytes, and not reached.
@@ -70,6 +73,9 @@ func (o *Output) targets() []Target {
 			continue
 		}
 		add(t, "memory %s, %s, append-only file %s", kind, m.Of, m.AppendOnly)
+	}
+	for _, d := range o.Derived {
+		add(Target{Unit: "times the same without", Value: d.Ratio.Median, Limit: derivedRatio}, "CPU of all with what follows from records, mix %s", d.Mix)
 	}
 	for _, b := range o.Backlog {
 		add(Target{Unit: "MB", Value: float64(b.Peak) / 1e6, Limit: peakMemory / 1e6, Below: true}, "peak memory, %d waiting", b.Reports)
