@@ -59,32 +59,49 @@ func (o *Output) print(w io.Writer) error {
 }
 
 func (o *Output) printRest(w io.Writer) error {
-	if len(o.Latency) > 0 {
-		t := table(w, "latency in ms, of complianced from stored to applied, of the bare work from stored to the reply of Redis")
-		fmt.Fprintf(t, "mix\tappend-only\treports/s\t\tp50\tp99\tp99.9\tgreatest\t\n")
-		for _, l := range o.Latency {
-			for _, of := range []struct {
-				name string
-				tail Tail
-			}{{"complianced", l.System}, {"bare work", l.Bare}} {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", l.Mix, l.AppendOnly, l.Rate.text(1, 0), of.name,
-					of.tail.P50.text(1e3, 2), of.tail.P99.text(1e3, 2), of.tail.P999.text(1e3, 2), of.tail.Max.text(1e3, 2))
-			}
-		}
-		if err := t.Flush(); err != nil {
-			return err
+	if err := errors.Join(o.printLatency(w), o.printMemory(w), o.printDerived(w), o.printBacklog(w)); err != nil {
+		return err
+	}
+	for _, p := range o.Profiles {
+		fmt.Fprintf(w, "\nprofile of one drain by complianced: mix %s, append-only file %s\n%s\n", p.Mix, p.AppendOnly, strings.Join(p.Top, "\n"))
+	}
+	return nil
+}
+
+// printLatency writes the latencies.
+func (o *Output) printLatency(w io.Writer) error {
+	if len(o.Latency) == 0 {
+		return nil
+	}
+	t := table(w, "latency in ms, of complianced from stored to applied, of the bare work from stored to the reply of Redis")
+	fmt.Fprintf(t, "mix\tappend-only\treports/s\t\tp50\tp99\tp99.9\tgreatest\t\n")
+	for _, l := range o.Latency {
+		for _, of := range []struct {
+			name string
+			tail Tail
+		}{{"complianced", l.System}, {"bare work", l.Bare}} {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", l.Mix, l.AppendOnly, l.Rate.text(1, 0), of.name,
+				of.tail.P50.text(1e3, 2), of.tail.P99.text(1e3, 2), of.tail.P999.text(1e3, 2), of.tail.Max.text(1e3, 2))
 		}
 	}
-	if len(o.Memory) > 0 {
-		t := table(w, "memory of Redis in bytes per record; alone is without roll-up, indexes, and the numbers but the counts by status")
-		fmt.Fprintf(t, "of\tappend-only\trecords\tin all\talone\t\n")
-		for _, m := range o.Memory {
-			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%s\t\n", m.Of, m.AppendOnly, m.Records, m.All, whereMeasured(m.Alone))
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
+	return t.Flush()
+}
+
+// printMemory writes the memory of Redis.
+func (o *Output) printMemory(w io.Writer) error {
+	if len(o.Memory) == 0 {
+		return nil
 	}
+	t := table(w, "memory of Redis in bytes per record; alone is without roll-up, indexes, and the numbers but the counts by status")
+	fmt.Fprintf(t, "of\tappend-only\trecords\tin all\talone\t\n")
+	for _, m := range o.Memory {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%s\t\n", m.Of, m.AppendOnly, m.Records, m.All, whereMeasured(m.Alone))
+	}
+	return t.Flush()
+}
+
+// printDerived writes what follows from records adds.
+func (o *Output) printDerived(w io.Writer) error {
 	for _, d := range o.Derived {
 		t := table(w, "what roll-up, indexes, and the numbers but the counts by status add: mix %s, append-only file %s", d.Mix, d.AppendOnly)
 		fmt.Fprintf(t, "CPU, µs/report\twith\twithout\t\n")
@@ -104,21 +121,21 @@ func (o *Output) printRest(w io.Writer) error {
 			return err
 		}
 	}
-	if len(o.Backlog) > 0 {
-		t := table(w, "peak resident memory of complianced while it drains")
-		fmt.Fprintf(t, "waiting reports\tof them 64 KiB large\tappend-only\tseconds\tMB\t\n")
-		for _, b := range o.Backlog {
-			fmt.Fprintf(t, "%d\t0\t%s\t%.1f\t%.1f\t\n", b.Reports, b.AppendOnly, b.Seconds, float64(b.Peak)/1e6)
-			fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%.1f\t\n", b.Reports, b.Large, b.AppendOnly, b.SecondsLarge, float64(b.PeakLarge)/1e6)
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
-	}
-	for _, p := range o.Profiles {
-		fmt.Fprintf(w, "\nprofile of one drain by complianced: mix %s, append-only file %s\n%s\n", p.Mix, p.AppendOnly, strings.Join(p.Top, "\n"))
-	}
 	return nil
+}
+
+// printBacklog writes the greatest memory of complianced.
+func (o *Output) printBacklog(w io.Writer) error {
+	if len(o.Backlog) == 0 {
+		return nil
+	}
+	t := table(w, "peak resident memory of complianced while it drains")
+	fmt.Fprintf(t, "waiting reports\tof them 64 KiB large\tappend-only\tseconds\tMB\t\n")
+	for _, b := range o.Backlog {
+		fmt.Fprintf(t, "%d\t0\t%s\t%.1f\t%.1f\t\n", b.Reports, b.AppendOnly, b.Seconds, float64(b.Peak)/1e6)
+		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%.1f\t\n", b.Reports, b.Large, b.AppendOnly, b.SecondsLarge, float64(b.PeakLarge)/1e6)
+	}
+	return t.Flush()
 }
 
 // whereMeasured leaves out what was not measured.
