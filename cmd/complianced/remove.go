@@ -34,8 +34,8 @@ what is removed stays so when the state is built anew from the stream. It is sta
 later of now and one tick after the record's newest event, so that a device whose clock is ahead
 does not survive it. Then the command waits until the workers have applied the last of them.
 
-What was reported before its record was removed brings nothing back, however late it comes; what
-is reported later does. A late report of a device that had no record makes one, unless the policy
+What was reported before its record was removed brings nothing back, for as long as serve keeps the
+tombstone (--tombstones, 14 days by default); what is reported later does. A late report of a device that had no record makes one, unless the policy
 has left --allow-policies of serve. A removal is taken of every policy: to retire one, take it out
 of --allow-policies first, and remove it then.
 
