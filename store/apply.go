@@ -141,7 +141,7 @@ func (a *application) prepare(ctx context.Context, tx *redis.Tx) (happened bool,
 	a.changes.of(&a.keys)
 	for i := range a.entries {
 		e := &a.entries[i]
-		a.changes.move(e.key, e.name[len(a.keys.tag):], e.old.Facts(), e.new.Facts(), &a.texts)
+		a.changes.move(e.key, e.name[len(a.keys.tag):], e.old.Facts(), e.new.Facts())
 	}
 	corrupt, err := a.changes.read(ctx, tx, &a.command)
 	if corrupt != "" {
