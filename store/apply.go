@@ -69,6 +69,10 @@ func (r *Redis) Apply(ctx context.Context, tx compliance.Transaction) ([]complia
 
 // application is one Apply over all its attempts.
 type application struct {
+	// command holds the arguments of the commands of one attempt. Later transactions use
+	// its memory again.
+	command
+
 	store *Redis
 	tx    compliance.Transaction
 	keys  bucketKeys
@@ -83,8 +87,6 @@ type application struct {
 	byKey   map[compliance.Key]int32
 	// chain has, for each report, the next one of the same record.
 	chain []int32
-	// command holds the arguments of the commands of one attempt.
-	command
 	// changes are what becomes of all that follows from the records.
 	changes *changes
 	// found is what a recount found, which takes the place of the changes.

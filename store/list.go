@@ -122,8 +122,8 @@ type listing struct {
 	statuses []compliance.Status
 	// width is how many ranges the next step reads at once.
 	width int
-	// passed is how many entries the last step read without coming past its place.
-	passed int
+	// level is how many entries with the score of its end the last step read.
+	level int
 	// entries and records are how many were looked at.
 	entries, records int
 	page             Page
@@ -176,6 +176,7 @@ func (l *listing) run(ctx context.Context, at place, next func(context.Context, 
 		if err != nil {
 			return Page{}, fmt.Errorf("list records: %w", err)
 		}
+		moved := s.end != at
 		for len(s.found) > 0 {
 			n, err := l.take(ctx, s.found)
 			if err != nil {
@@ -190,7 +191,7 @@ func (l *listing) run(ctx context.Context, at place, next func(context.Context, 
 		if s.last {
 			return l.page, nil
 		}
-		if at = s.end; l.entries >= maxEntries && l.passed == 0 {
+		if at = s.end; l.entries >= maxEntries && moved {
 			l.page.Next = at.cursor()
 			return l.page, nil
 		}
@@ -268,9 +269,9 @@ func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
 	pipe := l.store.client.Pipeline()
 	var ranges []place
 	var replies []*redis.ZSliceCmd
-	// What was passed over is read again, and more: an offset would leave out an entry
-	// where one before it went meanwhile.
-	enough := l.passed + min(perStep, max(2*(l.limit-len(l.page.Items)), 50))
+	// Those with the score of the place are read again, and more: an offset would leave
+	// out an entry where one before it went meanwhile.
+	enough := l.level + min(perStep, max(2*(l.limit-len(l.page.Items)), 50))
 	next := at
 	for next.bucket < l.store.layout.Buckets && len(ranges) < l.width {
 		i := slices.IndexFunc(l.statuses, func(s compliance.Status) bool { return s >= next.status })
@@ -293,7 +294,7 @@ func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
 	}
 	_, _ = pipe.Exec(ctx)
 	s := stride{end: next, last: next.bucket >= l.store.layout.Buckets}
-	l.passed = 0
+	l.level = 0
 	for i, reply := range replies {
 		entries, err := reply.Result()
 		if isWrongType(err) {
@@ -308,9 +309,8 @@ func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
 			return stride{}, err
 		}
 		if len(entries) == enough { // The range has more, and they come before the next one.
-			if s.end, s.last = end, false; end == ranges[i] {
-				l.passed = enough
-			}
+			s.end, s.last = end, false
+			l.level = enough - slices.IndexFunc(entries, func(e redis.Z) bool { return e.Score == entries[enough-1].Score })
 			break
 		}
 	}
