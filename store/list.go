@@ -321,7 +321,7 @@ func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
 // ofRange adds the records of the policy among entries of a range that begins with a
 // place, and returns the place after all of them: it stays where none comes after it.
 func (l *listing) ofRange(s *stride, at place, entries []redis.Z) (place, error) {
-	status := at.status
+	status, resumed := at.status, at.device != ""
 	score, last := l.past(at)
 	for _, e := range entries {
 		name, _ := e.Member.(string)
@@ -329,7 +329,7 @@ func (l *listing) ofRange(s *stride, at place, entries []redis.Z) (place, error)
 		if !ok || e.Score != float64(attentionScore(key, status)) {
 			return at, corruptAttention(at)
 		}
-		if at.device != "" && e.Score == float64(score) && name <= last {
+		if resumed && e.Score == float64(score) && name <= last {
 			continue
 		}
 		at = place{order: byStatus, bucket: at.bucket, status: status, device: key.Device}
