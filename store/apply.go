@@ -69,7 +69,8 @@ func (r *Redis) Apply(ctx context.Context, tx compliance.Transaction) ([]complia
 
 // application is one Apply over all its attempts.
 type application struct {
-	// command holds the arguments of the commands of one attempt.
+	// command holds the arguments of the commands of one attempt. Later transactions use
+	// its memory again.
 	command
 
 	store *Redis
@@ -142,7 +143,7 @@ func (a *application) prepare(ctx context.Context, tx *redis.Tx) (happened bool,
 	a.changes.of(&a.keys)
 	for i := range a.entries {
 		e := &a.entries[i]
-		a.changes.move(e.key, e.name[len(a.keys.tag):], e.old.Facts(), e.new.Facts(), &a.texts)
+		a.changes.move(e.key, e.name[len(a.keys.tag):], e.old.Facts(), e.new.Facts())
 	}
 	corrupt, err := a.changes.read(ctx, tx, &a.command)
 	if corrupt != "" {

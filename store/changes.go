@@ -110,7 +110,7 @@ func (c *changes) policy(name string) int32 {
 
 // move notes that a record was one thing and is to be another. Its member is what
 // names it within the bucket.
-func (c *changes) move(key compliance.Key, member string, before, after compliance.Facts, memory *texts) {
+func (c *changes) move(key compliance.Key, member string, before, after compliance.Facts) {
 	if before == after {
 		return
 	}
@@ -129,15 +129,15 @@ func (c *changes) move(key compliance.Key, member string, before, after complian
 	}
 	if before.Exists {
 		c.counts.move(policy, counter{key.Policy, int32(before.Status)}, -1)
-		if before.Status.NeedsAttention() {
-			c.attention.remove(attentionIn(memory, key, before.Status))
-		}
 	}
 	if after.Exists {
 		c.counts.move(policy, counter{key.Policy, int32(after.Status)}, 1)
-		if after.Status.NeedsAttention() {
-			c.attention.set(0, attentionIn(memory, key, after.Status))
-		}
+	}
+	switch {
+	case after.Exists && after.Status.NeedsAttention():
+		c.attention.set(attentionScore(key, after.Status), member)
+	case before.Exists && before.Status.NeedsAttention():
+		c.attention.remove(member)
 	}
 	c.moveDevice(key.Device, policy, after.Standing)
 }

@@ -27,7 +27,7 @@ type tallies[T any] struct {
 //	|days       hash        <policy>|<day>                 records whose newest event lies on the UTC day
 //	|gracedays  hash        <policy>|<day>                 records whose grace period ends on it
 //	|grace      sorted set  <policy>:<device>              by the end of the grace period in Unix ms
-//	|attention  sorted set  <policy>|<number>|<device>     records that need attention, by name
+//	|attention  sorted set  <policy>:<device>              records that need attention, by policy and status; see attentionScore
 //	|devices    sorted set  <device>                       devices with a record, by name
 //	|rollup     hash        <device>                       its policies and their statuses; see rollup
 //	|tombs      sorted set  <policy>:<device>              tombstones by store time in Unix ms
@@ -37,7 +37,7 @@ type derived struct {
 	tallies[map[counter]int64]
 
 	grace      map[string]int64
-	attention  map[string]struct{}
+	attention  map[string]int64
 	rollups    map[string]rollup
 	tombstones map[string]int64
 }
@@ -45,7 +45,7 @@ type derived struct {
 func newDerived() *derived {
 	return &derived{
 		tallies: tallies[map[counter]int64]{map[counter]int64{}, map[counter]int64{}, map[counter]int64{}, map[counter]int64{}},
-		grace:   map[string]int64{}, attention: map[string]struct{}{}, rollups: map[string]rollup{}, tombstones: map[string]int64{},
+		grace:   map[string]int64{}, attention: map[string]int64{}, rollups: map[string]rollup{}, tombstones: map[string]int64{},
 	}
 }
 
@@ -92,7 +92,7 @@ func (d *derived) put(key compliance.Key, k known) {
 		bump(d.graceDays, counter{key.Policy, int32(compliance.DayOfMillis(k.GraceEnds))}, 1)
 	}
 	if k.Status.NeedsAttention() {
-		d.attention[attentionMember(key, k.Status)] = struct{}{}
+		d.attention[member(key)] = attentionScore(key, k.Status)
 	}
 	d.rollUp(key, k.Standing)
 }
@@ -112,7 +112,7 @@ func (d *derived) take(key compliance.Key, k known) {
 		bump(d.graceDays, counter{key.Policy, int32(compliance.DayOfMillis(k.GraceEnds))}, -1)
 	}
 	if k.Status.NeedsAttention() {
-		delete(d.attention, attentionMember(key, k.Status))
+		delete(d.attention, member(key))
 	}
 	d.rollUp(key, compliance.Standing{})
 }

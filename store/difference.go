@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/complianced/complianced/compliance"
@@ -123,9 +124,9 @@ func (v *view) describe(list []Difference, e entryID) (_ []Difference, lost bool
 		d.Policy, d.Device = key.Policy, key.Device
 		lost = ok && v.gone(key)
 	case partAttention:
-		var status compliance.Status
-		key, status, ok = parseAttentionMember(e.name)
-		d.Policy, d.Device, d.Status = key.Policy, key.Device, status.String()
+		key, ok = parseMember(e.name)
+		d.Policy, d.Device = key.Policy, key.Device
+		d.inStatuses(key)
 		lost = ok && v.gone(key)
 	case partRollup:
 		return v.describeRollup(list, e.name)
@@ -135,6 +136,22 @@ func (v *view) describe(list []Difference, e entryID) (_ []Difference, lost bool
 		d.Policy, d.Device, d.Status, d.Day, d.Name = "", "", "", "", e.name
 	}
 	return append(list, d), lost
+}
+
+// inStatuses says which statuses the scores of a record stand for.
+func (d *Difference) inStatuses(key compliance.Key) {
+	for _, text := range []*string{&d.Have, &d.Want} {
+		if *text == sayNone {
+			continue
+		}
+		score, err := strconv.ParseInt(*text, 10, 64)
+		status, ok := attentionStatus(key, score)
+		if err != nil || !ok {
+			*text = "score " + *text
+			continue
+		}
+		*text, d.Status = status.String(), status.String()
+	}
 }
 
 // describeRollup compares the roll-up of a device policy by policy.

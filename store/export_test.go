@@ -71,13 +71,10 @@ func (d *derived) keys(b compliance.Bucket) map[string]any {
 		countsName: inText(d.counts, statusCounterField), worstName: inText(d.worst, worstField),
 		daysName: inText(d.days, dayCounterField), graceDaysName: inText(d.graceDays, dayCounterField), rollupName: {},
 	}
-	sets := map[string]map[string]float64{devicesName: {}, attentionName: {}, graceName: scored(d.grace), tombsName: scored(d.tombstones)}
+	sets := map[string]map[string]float64{devicesName: {}, attentionName: scored(d.attention), graceName: scored(d.grace), tombsName: scored(d.tombstones)}
 	for device, policies := range d.rollups {
 		hashes[rollupName][device] = policies.encode()
 		sets[devicesName][device] = 0
-	}
-	for member := range d.attention {
-		sets[attentionName][member] = 0
 	}
 	keys := map[string]any{}
 	for name, fields := range hashes {

@@ -229,7 +229,7 @@ func oracle(all []message) map[string]any {
 		}
 		numbers["days"][key.Policy+"|"+day]++
 		if slices.Contains([]int{0, 4, 5, 6}, number) {
-			sets["attention"][fmt.Sprintf("%s|%d|%s", key.Policy, number, key.Device)] = 0
+			sets["attention"][key.Policy+":"+key.Device] = attention(key, number)
 		}
 		sets["devices"][key.Device] = 0
 		if standings[key.Device] == nil {
@@ -264,6 +264,12 @@ func oracle(all []message) map[string]any {
 		}
 	}
 	return dump
+}
+
+// attention is the score of a record in the index of what needs attention.
+func attention(key compliance.Key, status int) float64 {
+	policy, device := xxh3.HashString(key.Policy)>>40, xxh3.HashString(key.Device)>>39
+	return float64(policy*1<<28 + uint64(status)*1<<25 + device)
 }
 
 // reportsOf decodes a history as a stream has it.

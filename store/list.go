@@ -1,11 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -84,8 +85,9 @@ const (
 //
 // The order is that of buckets and, within one, of devices and of policies. With a
 // policy, and statuses that all need attention (nonCompliant alone does, where InGrace
-// asks for it), it is that of buckets, of the numbers of the statuses, and of devices:
-// then an index has these records alone, and others are not looked at.
+// asks for it), it is that of buckets, of the numbers of the statuses, and of devices in
+// an order of their own: then an index has these records beside each other, and others
+// are not looked at.
 //
 // A cursor names a place in this order, not an offset. So a record that does not change
 // is listed once, whatever comes and goes beside it between two pages; one whose status
@@ -120,6 +122,8 @@ type listing struct {
 	statuses []compliance.Status
 	// width is how many ranges the next step reads at once.
 	width int
+	// level is how many entries with the score of its end the last step read.
+	level int
 	// entries and records are how many were looked at.
 	entries, records int
 	page             Page
@@ -172,6 +176,7 @@ func (l *listing) run(ctx context.Context, at place, next func(context.Context, 
 		if err != nil {
 			return Page{}, fmt.Errorf("list records: %w", err)
 		}
+		moved := s.end != at
 		for len(s.found) > 0 {
 			n, err := l.take(ctx, s.found)
 			if err != nil {
@@ -186,7 +191,7 @@ func (l *listing) run(ctx context.Context, at place, next func(context.Context, 
 		if s.last {
 			return l.page, nil
 		}
-		if at = s.end; l.entries >= maxEntries {
+		if at = s.end; l.entries >= maxEntries && moved {
 			l.page.Next = at.cursor()
 			return l.page, nil
 		}
@@ -263,8 +268,10 @@ func (l *listing) widen(n, enough int) {
 func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
 	pipe := l.store.client.Pipeline()
 	var ranges []place
-	var replies []*redis.StringSliceCmd
-	enough := min(perStep, max(2*(l.limit-len(l.page.Items)), 50))
+	var replies []*redis.ZSliceCmd
+	// Those with the score of the place are read again, and more: an offset would leave
+	// out an entry where one before it went meanwhile.
+	enough := l.level + min(perStep, max(2*(l.limit-len(l.page.Items)), 50))
 	next := at
 	for next.bucket < l.store.layout.Buckets && len(ranges) < l.width {
 		i := slices.IndexFunc(l.statuses, func(s compliance.Status) bool { return s >= next.status })
@@ -273,39 +280,37 @@ func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
 			continue
 		}
 		if status := l.statuses[i]; status != next.status {
-			next.status, next.device = status, ""
+			next = place{order: byStatus, bucket: next.bucket, status: status}
 		}
-		from := attentionRange(l.query.Policy, next.status)
-		after := "[" + from
+		first, last := attentionRange(l.query.Policy, next.status)
 		if next.device != "" {
-			after = "(" + from + next.device
+			first, _ = l.past(next)
 		}
-		replies = append(replies, pipe.ZRangeByLex(ctx, keysOf(compliance.Bucket(next.bucket)).attention,
-			&redis.ZRangeBy{Min: after, Max: "(" + pastRange(from), Count: int64(enough)}))
+		replies = append(replies, pipe.ZRangeByScoreWithScores(ctx, keysOf(compliance.Bucket(next.bucket)).attention, &redis.ZRangeBy{
+			Min: strconv.FormatInt(first, 10), Max: strconv.FormatInt(last, 10), Count: int64(enough),
+		}))
 		ranges = append(ranges, next)
 		next = place{order: byStatus, bucket: next.bucket, status: next.status + 1}
 	}
 	_, _ = pipe.Exec(ctx)
 	s := stride{end: next, last: next.bucket >= l.store.layout.Buckets}
+	l.level = 0
 	for i, reply := range replies {
-		members, err := reply.Result()
+		entries, err := reply.Result()
 		if isWrongType(err) {
-			err = &compliance.CorruptError{Bucket: compliance.Bucket(ranges[i].bucket), What: whatAttention}
+			err = corruptAttention(ranges[i])
 		}
 		if err != nil {
 			return stride{}, err
 		}
-		l.entries += 1 + len(members)
-		for _, member := range members {
-			key, status, ok := parseAttentionMember(member)
-			if !ok {
-				return stride{}, &compliance.CorruptError{Bucket: compliance.Bucket(ranges[i].bucket), What: whatAttention}
-			}
-			here := place{order: byStatus, bucket: ranges[i].bucket, status: status, device: key.Device}
-			s.found = append(s.found, candidate{key: key, place: here, only: &status})
+		l.entries += 1 + len(entries)
+		end, err := l.ofRange(&s, ranges[i], entries)
+		if err != nil {
+			return stride{}, err
 		}
-		if len(members) == enough { // The range has more, and they come before the next one.
-			s.end, s.last = s.found[len(s.found)-1].place, false
+		if len(entries) == enough { // The range has more, and they come before the next one.
+			s.end, s.last = end, false
+			l.level = enough - slices.IndexFunc(entries, func(e redis.Z) bool { return e.Score == entries[enough-1].Score })
 			break
 		}
 	}
@@ -313,8 +318,39 @@ func (l *listing) ofAttention(ctx context.Context, at place) (stride, error) {
 	return s, nil
 }
 
-// pastRange returns the least text that is greater than every member of a range.
-func pastRange(from string) string { return strings.TrimSuffix(from, "|") + "}" }
+// ofRange adds the records of the policy among entries of a range that begins with a
+// place, and returns the place after all of them: it stays where none comes after it.
+func (l *listing) ofRange(s *stride, at place, entries []redis.Z) (place, error) {
+	status, resumed := at.status, at.device != ""
+	score, last := l.past(at)
+	for _, e := range entries {
+		name, _ := e.Member.(string)
+		key, ok := parseMember(name)
+		if !ok || e.Score != float64(attentionScore(key, status)) {
+			return at, corruptAttention(at)
+		}
+		if resumed && e.Score == float64(score) && name <= last {
+			continue
+		}
+		at = place{order: byStatus, bucket: at.bucket, status: status, device: key.Device}
+		if key.Policy != l.query.Policy {
+			at.policy = key.Policy // The hashes of the policies collide.
+			continue
+		}
+		s.found = append(s.found, candidate{key: key, place: at, only: &status})
+	}
+	return at, nil
+}
+
+// past returns the score and the member that a place in byStatus comes after.
+func (l *listing) past(at place) (int64, string) {
+	own := compliance.Key{Policy: l.query.Policy, Device: at.device}
+	return attentionScore(own, at.status), member(compliance.Key{Policy: cmp.Or(at.policy, l.query.Policy), Device: at.device})
+}
+
+func corruptAttention(at place) error {
+	return &compliance.CorruptError{Bucket: compliance.Bucket(at.bucket), What: whatAttention}
+}
 
 // ofDevices reads the index of devices, and the roll-up of each.
 func (l *listing) ofDevices(ctx context.Context, at place) (stride, error) {

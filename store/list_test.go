@@ -11,6 +11,7 @@ import (
 	"time"
 
 	diff "github.com/google/go-cmp/cmp"
+	"github.com/zeebo/xxh3"
 	"pgregory.net/rapid"
 
 	"github.com/complianced/complianced/compliance"
@@ -139,15 +140,16 @@ func filter(all []store.Item, q store.Query, now time.Time) []string {
 			left = append(left, i)
 		}
 	}
-	attention := q.Policy != "" && q.Device == "" && q.Worst == nil && (q.InGrace || len(q.Statuses) > 0)
+	byStatus := q.Policy != "" && q.Device == "" && q.Worst == nil && (q.InGrace || len(q.Statuses) > 0)
 	for _, s := range q.Statuses {
-		attention = attention && (q.InGrace || slices.Contains([]string{"unknown", "nonCompliant", "conflict", "error"}, s.String()))
+		byStatus = byStatus && (q.InGrace || slices.Contains([]string{"unknown", "nonCompliant", "conflict", "error"}, s.String()))
 	}
 	slices.SortFunc(left, func(a, b store.Item) int {
 		byBucket := cmp.Compare(layout.BucketOf(a.Key.Device), layout.BucketOf(b.Key.Device))
 		byDevice := cmp.Or(cmp.Compare(a.Key.Device, b.Key.Device), cmp.Compare(a.Key.Policy, b.Key.Policy))
-		if attention {
-			return cmp.Or(byBucket, cmp.Compare(a.Record.Status(), b.Record.Status()), byDevice)
+		if byStatus {
+			byHash := cmp.Compare(xxh3.HashString(a.Key.Device)>>39, xxh3.HashString(b.Key.Device)>>39)
+			return cmp.Or(byBucket, cmp.Compare(a.Record.Status(), b.Record.Status()), byHash, byDevice)
 		}
 		return cmp.Or(byBucket, byDevice)
 	})
@@ -166,7 +168,8 @@ func names(items []store.Item) []string {
 func (f *fleet) pages(t *testing.T, q store.Query, limit int, now time.Time, between func(page store.Page)) []store.Item {
 	t.Helper()
 	var items []store.Item
-	for cursor := ""; ; {
+	cursor := ""
+	for range 10_000 {
 		page, err := f.store.List(t.Context(), q, cursor, limit, now)
 		if err != nil {
 			t.Fatal(err)
@@ -185,6 +188,8 @@ func (f *fleet) pages(t *testing.T, q store.Query, limit int, now time.Time, bet
 			between(page)
 		}
 	}
+	t.Fatal("the list has no end")
+	return nil
 }
 
 // queries are queries of every kind.
@@ -360,19 +365,22 @@ func TestAnIndexIsNotBelieved(t *testing.T) {
 	f := newFleet(t, 1)
 	device := devicesOfBucket0()[0]
 	gone, other := compliance.Key{Policy: "p0", Device: device}, compliance.Key{Policy: "p1", Device: device}
-	f.put(t, listed{gone, `{"status":"error"}`, 0}, listed{other, `{"status":"error"}`, 0})
+	wrong, never := compliance.Key{Policy: "p2", Device: device}, compliance.Key{Policy: "p0", Device: "never"}
+	for _, key := range []compliance.Key{gone, other, wrong} {
+		f.put(t, listed{key, `{"status":"error"}`, 0})
+	}
 	f.raw.Del(t.Context(), "cs:{00}:p0:"+device)
-	f.raw.ZAdd(t.Context(), "cs:{00}:|attention", zMember("p1|0|"+device), zMember("p0|5|never"))
+	f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(wrong, 0), "p2:"+device), z(attention(never, 5), "p0:never"))
 	f.raw.ZAdd(t.Context(), "cs:{00}:|devices", zMember("never"))
 	for name, test := range map[string]struct {
 		query store.Query
 		want  int
 	}{
-		"all":        {store.Query{}, 1},
+		"all":        {store.Query{}, 2},
 		"by status":  {store.Query{Policy: "p1", Statuses: []compliance.Status{compliance.StatusError, compliance.StatusUnknown}}, 1},
-		"of a wrong": {store.Query{Policy: "p1", Statuses: []compliance.Status{compliance.StatusUnknown}}, 0},
+		"of a wrong": {store.Query{Policy: "p2", Statuses: []compliance.Status{compliance.StatusUnknown}}, 0},
 		"gone":       {store.Query{Policy: "p0", Statuses: []compliance.Status{compliance.StatusError}}, 0},
-		"of device":  {store.Query{Device: device}, 1},
+		"of device":  {store.Query{Device: device}, 2},
 	} {
 		if items := f.pages(t, test.query, 10, began, nil); len(items) != test.want {
 			t.Errorf("%s: %v", name, items)
@@ -392,8 +400,15 @@ func TestWhatIsCorruptIsNamedByAList(t *testing.T) {
 		queries    []store.Query
 	}{
 		{
+			"another score", "the index of what needs attention",
+			func() { f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(key, 5)+1, "p0:"+device)) },
+			[]store.Query{byStatus},
+		},
+		{
 			"a foreign member", "the index of what needs attention",
-			func() { f.raw.ZAdd(t.Context(), "cs:{00}:|attention", zMember("p0|5|a|b")) },
+			func() {
+				f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(key, 5), "p0:"+device), z(attention(key, 5), "p0|5|a|b"))
+			},
 			[]store.Query{byStatus},
 		},
 		{

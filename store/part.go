@@ -76,9 +76,7 @@ func (d *derived) text(e entryID) string {
 	case partTombstones:
 		return score(d.tombstones, e.name)
 	case partAttention:
-		if _, ok := d.attention[e.name]; ok {
-			return "0"
-		}
+		return score(d.attention, e.name)
 	case partDevices:
 		if _, ok := d.rollups[e.name]; ok {
 			return "0"

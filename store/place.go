@@ -16,13 +16,15 @@ type order string
 const (
 	// byDevice is the order of buckets, devices and policies.
 	byDevice order = "d"
-	// byStatus is the order of buckets, numbers of statuses and devices.
+	// byStatus is the order of buckets and of the index of what needs attention: of the
+	// numbers of statuses, and of the hashes of devices.
 	byStatus order = "s"
 )
 
 // place is a place in an order: after a record or, where there is no policy in
 // byDevice, after all those of a device. Where there is no device, it is before the
-// first one of the bucket, or of the status.
+// first one of the bucket, or of the status. In byStatus the policy is there only where
+// the record is of another one than the list.
 type place struct {
 	order  order
 	bucket int

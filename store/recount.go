@@ -136,17 +136,14 @@ func (r *recounted) write(ctx context.Context, pipe redis.Pipeliner, k *bucketKe
 	r.writeHash(ctx, pipe, k.days, numbers(r.days, dayCounterField))
 	r.writeHash(ctx, pipe, k.graceDays, numbers(r.graceDays, dayCounterField))
 	var rollups []any
-	var devices, attention []redis.Z
+	var devices []redis.Z
 	for device, policies := range r.rollups {
 		rollups = append(rollups, device, policies.encode())
 		devices = append(devices, redis.Z{Member: device})
 	}
 	r.writeHash(ctx, pipe, k.rollup, rollups)
-	for member := range r.attention {
-		attention = append(attention, redis.Z{Member: member})
-	}
 	r.writeSorted(ctx, pipe, k.devices, devices)
-	r.writeSorted(ctx, pipe, k.attention, attention)
+	r.writeSorted(ctx, pipe, k.attention, scores(r.attention))
 	r.writeSorted(ctx, pipe, k.grace, scores(r.grace))
 	r.writeSorted(ctx, pipe, k.tombstones, scores(r.tombstones))
 }

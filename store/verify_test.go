@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -87,10 +88,13 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 		return d
 	}
 	type differences = []store.Difference
+	inError := func(device string) redis.Z {
+		return z(attention(compliance.Key{Policy: "policy", Device: device}, 5), "policy:"+device)
+	}
 	// What is missing when the record of the device under "policy" is.
 	cascade := func(first store.Difference) differences {
 		return differences{
-			{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "none", Have: "0"},
+			{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "none", Have: "nonCompliant"},
 			{Kind: store.KindCount, Policy: "policy", Status: "nonCompliant", Want: "none", Have: "1"},
 			{Kind: store.KindDayCount, Policy: "policy", Day: day, Want: "1", Have: "2"},
 			{Kind: store.KindDeviceCount, Status: "compliant", Want: "2", Have: "1"},
@@ -157,18 +161,34 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			false,
 		},
 		{
-			"an entry of what needs attention that is gone", func() error { return s.raw.ZRem(ctx, "cs:{00}:|attention", "policy|4|"+id).Err() },
-			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "0", Have: "none"}},
+			"an entry of what needs attention that is gone", func() error { return s.raw.ZRem(ctx, "cs:{00}:|attention", "policy:"+id).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "nonCompliant", Have: "none"}},
 			false,
 		},
 		{
-			"an entry of what needs attention that does not", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "policy|5|"+other)).Err() },
-			differences{{Kind: store.KindAttention, Policy: "policy", Device: other, Status: "error", Want: "none", Have: "0"}},
+			"an entry of what needs attention that does not", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", inError(other)).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: other, Status: "error", Want: "none", Have: "error"}},
+			false,
+		},
+		{
+			"an entry of what needs attention for another status", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", inError(id)).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "nonCompliant", Have: "error"}},
+			false,
+		},
+		{
+			"an entry of what needs attention for no status", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(5, "policy:"+id)).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "nonCompliant", Have: "score 5"}},
+			false,
+		},
+		{
+			"an entry of what needs attention that does not, for no status",
+			func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(math.Inf(1), "policy:"+other)).Err() },
+			differences{{Kind: store.KindAttention, Policy: "policy", Device: other, Want: "none", Have: "score +Inf"}},
 			false,
 		},
 		{
 			"an entry of what needs attention that is none", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "x")).Err() },
-			differences{{Kind: store.KindAttention, Name: "x", Want: "none", Have: "0"}},
+			differences{{Kind: store.KindAttention, Name: "x", Want: "none", Have: "score 0"}},
 			false,
 		},
 		{"an index of another type", func() error {
@@ -478,12 +498,12 @@ func TestRepairWhileReportsAreMergedLeadsToTheStateThatWasNeverHarmed(t *testing
 		// What no report moves, so that no transaction finds it.
 		if err := errors.Join(
 			s.raw.HSet(ctx, fmt.Sprintf("cs:{%02x}:|counts", n%4), "gone|error", "1", "lost|error", "2").Err(),
-			s.raw.ZAdd(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), z(0, "p0|5|nobody"), z(0, "p1|4|nobody")).Err(),
+			s.raw.ZAdd(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), z(5, "p0:nobody"), z(4, "p1:nobody")).Err(),
 			s.raw.HSet(ctx, fmt.Sprintf("cs:{%02x}:|days", n%4), "p0|1999-01-01", "1").Err(),
 		); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.raw.ZRem(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), "p0|5|nobody", "p1|4|nobody").Err(); err != nil {
+		if err := s.raw.ZRem(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), "p0:nobody", "p1:nobody").Err(); err != nil {
 			t.Fatal(err)
 		}
 		found, result := verify(t, r, &w.journal, true)
@@ -814,7 +834,7 @@ func TestMoreDifferencesThanOneStepReadsAreFoundAndMended(t *testing.T) {
 	intact := s.withoutFloors(t)
 	pipe := s.raw.Pipeline()
 	for n := range entries {
-		pipe.ZAdd(ctx, "cs:{00}:|attention", z(0, fmt.Sprintf("p%d|5|%s", n, device.Device)))
+		pipe.ZAdd(ctx, "cs:{00}:|attention", z(0, fmt.Sprintf("p%d:%s", n, device.Device)))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		t.Fatal(err)

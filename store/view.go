@@ -81,11 +81,8 @@ func (v *view) readAll(ctx context.Context, c redis.Cmdable, strays []compliance
 // keyOfEntry returns the record that an entry names.
 func keyOfEntry(e entryID) (compliance.Key, bool) {
 	switch e.part {
-	case partGrace, partTombstones, partRecords:
+	case partGrace, partAttention, partTombstones, partRecords:
 		return parseMember(e.name)
-	case partAttention:
-		key, _, ok := parseAttentionMember(e.name)
-		return key, ok
 	case partCounts, partWorst, partDays, partGraceDays, partRollup, partGaps, partDevices:
 	}
 	return compliance.Key{}, false
@@ -289,11 +286,9 @@ func (v *view) entriesOf(keys []compliance.Key, others []entryID) map[entryID]st
 		add(partRollup, key.Device)
 		add(partDevices, key.Device)
 		add(partGrace, member(key))
+		add(partAttention, member(key))
 		add(partTombstones, member(key))
 		for _, s := range compliance.Statuses() {
-			if s.NeedsAttention() {
-				add(partAttention, attentionMember(key, s))
-			}
 			add(partCounts, countField(key.Policy, s))
 			add(partWorst, s.String())
 		}

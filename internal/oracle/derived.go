@@ -2,11 +2,14 @@ package oracle
 
 import (
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/zeebo/xxh3"
 )
 
 // What follows from the records of a bucket lies beside them:
@@ -15,7 +18,7 @@ import (
 //	|days       hash        <policy>|<day>              how many have their newest event on the UTC day
 //	|gracedays  hash        <policy>|<day>              of how many the grace period ends on it
 //	|grace      sorted set  <policy>:<device>           the end of the grace period in Unix milliseconds
-//	|attention  sorted set  <policy>|<number>|<device>  the records with a status that needs attention
+//	|attention  sorted set  <policy>:<device>           those with a status that needs attention, by policy and status
 //	|devices    sorted set  <device>                    the devices with a record
 //	|rollup     hash        <device>                    its policies with the numbers of their statuses
 //	|worst      hash        <status>                    of how many devices it is the worst
@@ -53,6 +56,16 @@ func (r Record) newest() time.Time { return instant(r.Versions[propertyID].Time)
 // it is set.
 func (r Record) standing() string { return strconv.Itoa(slices.Index(statuses, r.status())) }
 
+// needs returns the score of a record that needs attention: 24 bits of the hash of its
+// policy, 3 with the number of its status, and 25 bits of the hash of its device.
+func (r Record) needs(key Key) int64 {
+	bits := fmt.Sprintf("%064b", xxh3.HashString(key.Policy))[:24] +
+		fmt.Sprintf("%03b", slices.Index(statuses, r.status())) +
+		fmt.Sprintf("%064b", xxh3.HashString(key.Device))[:25]
+	score, _ := strconv.ParseInt(bits, 2, 64) // These are digits.
+	return score
+}
+
 // recordDerived adds what follows from one record.
 func (s Snapshot) recordDerived(tag string, key Key, r Record) {
 	s.count(tag+"|counts", key.Policy+"|"+r.status())
@@ -62,7 +75,7 @@ func (s Snapshot) recordDerived(tag string, key Key, r Record) {
 		s.score(tag+"|grace", key.Policy+":"+key.Device, end.UnixMilli())
 	}
 	if slices.Contains(needAttention, r.status()) {
-		s.score(tag+"|attention", key.Policy+"|"+r.standing()+"|"+key.Device, 0)
+		s.score(tag+"|attention", key.Policy+":"+key.Device, r.needs(key))
 	}
 }
 

@@ -143,7 +143,7 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	}
 	state := oracle.Fold(h, oracle.Config{Buckets: 1, InSequence: true})
 	newest := at + fmt.Sprintf("%016x", xxh3.HashString("x"))
-	// The digests were made by another program.
+	// The digests and the scores were made by another program.
 	head := func(mark, digest, marks string) string { return mark[:1] + unhex(t, mark[1:]+newest+digest) + marks }
 	want := oracle.Snapshot{
 		"cs:|meta":          hash("layout", "3", "partitions", "1", "buckets", "1"),
@@ -161,7 +161,7 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 		tag + "|gracedays":  hash(policy+"|2026-01-03", "1"),
 		tag + "|rollup":     hash("d", "\xb4\x0a\x1b\x2c\x3d\x4e\x5f\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89"+"3\x01q", "e", "4\x01q"+"4\x01r", "f", "0\x01q"),
 		tag + "|grace":      {Type: "zset", Scores: map[string]float64{policy + ":d": 1767398400001}},
-		tag + "|attention":  {Type: "zset", Scores: map[string]float64{policy + "|4|d": 0, "q|4|e": 0, "r|4|e": 0, "q|0|f": 0}},
+		tag + "|attention":  {Type: "zset", Scores: map[string]float64{policy + ":d": 731873576480772, "q:e": 4261184858213980, "r:e": 3333390854770268, "q:f": 4261184700646059}},
 		tag + "|devices":    {Type: "zset", Scores: map[string]float64{"d": 0, "e": 0, "f": 0}},
 		tag + "|tombs":      {Type: "zset", Scores: map[string]float64{"q:g": 1800000000123}},
 	}

@@ -85,7 +85,7 @@ func TestEqualLeavesAsideWhatDependsOnTheWay(t *testing.T) {
 			tag + "|gracedays": hash("p|2027-01-15", "1"),
 			tag + "|rollup":    hash("d", "4\x01p"),
 			tag + "|grace":     {Type: "zset", Scores: map[string]float64{"p:d": 1800000000000}},
-			tag + "|attention": {Type: "zset", Scores: map[string]float64{"p|4|d": 0}},
+			tag + "|attention": {Type: "zset", Scores: map[string]float64{"p:d": 3344775986802692}},
 			tag + "|devices":   {Type: "zset", Scores: map[string]float64{"d": 0}},
 		}
 	}
