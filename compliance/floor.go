@@ -86,7 +86,7 @@ type Transaction struct {
 	Gaps []Gap
 	// Accept forgets the gaps that were noticed before.
 	Accept bool
-	// Whole writes the values that reports set also where they are there. The next
+	// Whole writes every field of the records that change, also what is there. The next
 	// reports of a bucket need it, as far as one batch reaches, where a transaction can
 	// have been lost: a part of it may still come back. See seal.go in package store.
 	Whole bool

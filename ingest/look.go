@@ -100,7 +100,7 @@ func (l *Loop) settle(ctx context.Context, floors []compliance.Floor, broken, re
 	causes := map[Cause]bool{StreamRecreated: recreated}
 	for i, have := range floors {
 		if !l.settled || !have.Equal(l.floors[i]) {
-			l.whole[i] = fromTheNext
+			l.whole[i] = l.wholeAfter(have)
 		}
 		cause, again, err := l.judge(i, have, broken)
 		switch {
@@ -253,7 +253,7 @@ func (l *Loop) replace(ctx context.Context, i int, tx compliance.Transaction) er
 		l.noteCorrupt(ctx, tx.Bucket, err)
 		return err
 	}
-	l.floors[i] = tx.To
+	l.floors[i], l.whole[i] = tx.To, l.wholeAfter(tx.To)
 	delete(l.corrupt, tx.Bucket)
 	return nil
 }

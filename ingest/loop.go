@@ -96,6 +96,8 @@ type Loop struct {
 	// whole has, for each of buckets, the last report whose transaction writes values
 	// also where they are there; see writesWhole.
 	whole []uint64
+	// connections is how many the store had made when whole was set for them.
+	connections uint64
 	// corrupt are the buckets in which a key was found corrupt.
 	corrupt map[compliance.Bucket]bool
 	// next is the sequence that the reader has to bring next.

@@ -137,6 +137,7 @@ func (l *Loop) merge(ctx context.Context, end position) ([]Reply, error) {
 			l.groups[index] = append(l.groups[index], report)
 		}
 	}
+	l.reconnected()
 	var txs []transaction
 	for i, reports := range l.groups {
 		if len(reports) > 0 {
@@ -212,7 +213,7 @@ func (l *Loop) applyAll(ctx context.Context, txs []transaction, done func(int, [
 	}
 	for i, err := range errs {
 		if err != nil {
-			l.whole[txs[i].index] = fromTheNext
+			l.whole[txs[i].index] = l.wholeAfter(txs[i].From)
 		}
 		l.noteCorrupt(ctx, txs[i].Bucket, err)
 	}
@@ -223,12 +224,35 @@ func (l *Loop) applyAll(ctx context.Context, txs []transaction, done func(int, [
 // one is known.
 const fromTheNext = math.MaxUint64
 
-// writesWhole tells whether a transaction with these reports has to write values also
-// where they are there. Where the floor is not the one that was left, or it is not known
-// what became of a transaction, Redis may later take in a part of one that was lost: of
-// the bucket's next reports, as far as one batch reaches. What these set is then written
-// once more behind it. All later reports can only have been in transactions that Redis
-// has, or has nothing of.
+// wholeAfter returns up to which report transactions are whole after a floor. Where it was
+// set back on purpose, what was lost can be of any report that the stream holds now.
+func (l *Loop) wholeAfter(floor compliance.Floor) uint64 {
+	if floor.Repair {
+		return l.stream.Last + maxBatchReports
+	}
+	return fromTheNext
+}
+
+// reconnected has all buckets begin anew with whole transactions where the store made a
+// connection: a server that was away can have lost one.
+func (l *Loop) reconnected() {
+	store, ok := l.store.(interface{ Connections() uint64 })
+	if !ok {
+		return
+	}
+	if made := store.Connections(); made != l.connections {
+		l.connections = made
+		for i := range l.whole {
+			l.whole[i] = l.wholeAfter(l.floors[i])
+		}
+	}
+}
+
+// writesWhole tells whether a transaction with these reports has to be whole. Where the
+// floor is not the one that was left, or it is not known what became of a transaction,
+// Redis may later take in a part of one that was lost: of the bucket's next reports, as
+// far as one batch reaches. What these set is then written once more behind it. All later
+// reports can only have been in transactions that Redis has, or has nothing of.
 func (l *Loop) writesWhole(i int, reports []*compliance.Report) bool {
 	first := reports[0].Sequence
 	if l.whole[i] == fromTheNext {
@@ -264,7 +288,7 @@ func (l *Loop) apply(ctx context.Context, tx transaction, done func(int, []*comp
 		}
 		foreign = foreign || !l.wrote(other.Have)
 		l.floors[tx.index], tx.From = other.Have, other.Have
-		l.whole[tx.index], tx.Whole = fromTheNext, true
+		l.whole[tx.index], tx.Whole = l.wholeAfter(other.Have), true
 		covered := 0
 		for covered < len(tx.Reports) && tx.Reports[covered].Sequence <= other.Have.Sequence {
 			covered++

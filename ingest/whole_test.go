@@ -5,12 +5,17 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
 )
 
 // aBatch is how many reports a batch can have.
 const aBatch = 4000
+
+// looking moves up the floors of buckets that have no report in the last batch.
+func looking(o *ingest.Options) { o.LookEvery = 20 * time.Millisecond }
 
 // sent is a transaction with reports.
 type sent struct {
@@ -49,7 +54,7 @@ func TestAfterAFloorThatWasNotLeftTheNextBatchIsWrittenWhole(t *testing.T) {
 	r := setup(t)
 	r.publish(0, 3*aBatch, "compliant")
 	all := r.collect(nil)
-	r.startWith(nil)
+	r.startWith(looking)
 	r.settled()
 	first, kinds := map[compliance.Bucket]uint64{}, map[bool]int{}
 	for _, tx := range all() {
@@ -98,6 +103,46 @@ func TestAfterAFloorThatWasNotLeftTheNextBatchIsWrittenWhole(t *testing.T) {
 			}
 			if !found {
 				t.Errorf("no transaction among %v", all())
+			}
+		})
+	}
+}
+
+func TestABucketThatIsMergedAgainIsWrittenWholeAsFarAsTheStreamReached(t *testing.T) {
+	for name, setBack := range map[string]func(*rig){
+		"by a repair while no loop ran": func(r *rig) {
+			for _, b := range layout.BucketsOf(0) {
+				to := r.foreignFloor(0)
+				to.Repair = true
+				r.setFloor(b, to)
+			}
+		},
+		"by a stream that was rolled back": func(r *rig) {
+			r.stream.rollBack(3*aBatch - 10)
+			r.publish(0, 20, "compliant")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := setup(t)
+			r.publish(0, 3*aBatch, "compliant")
+			r.startWith(looking)
+			r.settled()
+			restore := r.store.Snapshot()
+			r.publish(0, 20, "error") // The store loses the transactions of these.
+			r.settled()
+			r.stop()
+			restore()
+			setBack(r)
+			all := r.collect(nil)
+			r.startWith(looking)
+			r.settled()
+			if len(all()) == 0 {
+				t.Error("nothing is merged again")
+			}
+			for _, tx := range all() {
+				if !tx.whole {
+					t.Errorf("bucket %d: the transaction from report %d on is not whole", tx.bucket, tx.first)
+				}
 			}
 		})
 	}

@@ -48,6 +48,7 @@ func (r *Redis) Apply(ctx context.Context, tx compliance.Transaction) ([]complia
 	defer r.giveBack(a)
 	for attempt := 0; ; attempt++ {
 		err := a.attempt(ctx)
+		a.whole = a.whole || err != nil && !errors.Is(err, redis.TxFailedErr)
 		if err == nil {
 			return a.effects, nil
 		}
@@ -81,6 +82,8 @@ type application struct {
 
 	// What follows is used again by later transactions.
 
+	// whole is that of the transaction, and set where the server may have lost one.
+	whole bool
 	// have is the floor as it was read.
 	have    sealed
 	entries []entry
@@ -99,7 +102,7 @@ func (r *Redis) borrow(tx compliance.Transaction) *application {
 	if !ok {
 		a = &application{store: r, byKey: map[compliance.Key]int32{}, changes: newChanges()}
 	}
-	a.tx, a.keys = tx, keysOf(tx.Bucket)
+	a.tx, a.keys, a.whole = tx, keysOf(tx.Bucket), tx.Whole
 	return a
 }
 
@@ -123,6 +126,7 @@ func (a *application) attempt(ctx context.Context) error {
 		return err
 	}
 	return master.Watch(ctx, func(tx *redis.Tx) error {
+		a.whole = a.store.reconnected(a.tx.Bucket) || a.whole
 		happened, err := a.prepare(ctx, tx)
 		if err != nil || happened {
 			return a.confirm(ctx, tx, err)
@@ -250,7 +254,7 @@ func (a *application) group() {
 			a.chain[a.entries[at].last] = int32(i)
 		}
 		a.entries[at].last = int32(i)
-		a.entries[at].full = a.entries[at].full || report.Reply != ""
+		a.entries[at].full = a.entries[at].full || a.whole || report.Reply != ""
 	}
 }
 
@@ -447,17 +451,17 @@ func (a *application) update(ctx context.Context, pipe redis.Pipeliner, e *entry
 	if e.full || e.moved&describedSet != 0 {
 		digest = digestOf(&e.new)
 	}
-	repeated := !a.tx.Whole && !e.full && digest == e.oldDigest
+	repeated := !e.full && digest == e.oldDigest
 	var buffer [maxHead]byte
 	head := appendHead(buffer[:0], &e.new, digest)
 	start := a.begin("hset", &e.name)
-	if string(head) != e.oldHead {
+	if a.whole || string(head) != e.oldHead {
 		e.newHead = a.texts.text(head)
 		a.args = append(a.args, fieldHead, &e.newHead)
 	}
 	var gone []string
 	for _, p := range valueOrder {
-		if !e.moved.Has(p) || repeated && describedSet.Has(p) {
+		if !a.whole && (!e.moved.Has(p) || repeated && describedSet.Has(p)) {
 			continue
 		}
 		if text := storedValue(&e.new.Values[p]); text != nil {

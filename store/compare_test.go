@@ -92,12 +92,16 @@ func TestCompareFindsWhatNoRecountCanFind(t *testing.T) {
 			nil, 1,
 		},
 		{
-			"newer versions", func() error { return live.raw.HSet(ctx, record, "v", head("2", newer, nil, "")).Err() },
+			"newer versions", func() error {
+				return live.raw.HSet(ctx, record, "v", head("2", newer, map[string]string{"p": "1"}, "")).Err()
+			},
 			[]string{"record; policy"},
 			nil, 1,
 		},
 		{
-			"older versions", func() error { return live.raw.HSet(ctx, record, "v", head("2", older, nil, "")).Err() },
+			"older versions", func() error {
+				return live.raw.HSet(ctx, record, "v", head("2", older, map[string]string{"p": "1"}, "")).Err()
+			},
 			[]string{"record; policy"},
 			[]string{"record; policy"},
 			0,

@@ -94,12 +94,11 @@ func (a *application) recountKeys(ctx context.Context, tx *redis.Tx, keys []stri
 		var record compliance.Record
 		if err == nil {
 			record, err = decode(fields)
-			if err != nil && a.have.Torn {
-				record, err = decodeTorn(fields)
-			}
 		}
 		_, written := a.byKey[r.key]
 		switch {
+		case err != nil && a.have.Torn && !a.tx.To.Repair:
+			return &compliance.CorruptError{Bucket: a.tx.Bucket, What: "a record"} // It is to be merged again.
 		case err != nil || record.Empty():
 			a.found.unreadable = append(a.found.unreadable, r.name)
 		case !written:

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -50,6 +51,21 @@ type Redis struct {
 	address string
 	// idle holds applications whose memory can be used again.
 	idle sync.Pool
+	// connections is how many were made, and seen how many there had been at the last
+	// transaction of each bucket.
+	connections atomic.Uint64
+	seen        [compliance.MaxBuckets]atomic.Uint64
+}
+
+// Connections returns how many connections were made to Redis. Where it has grown, the
+// server may be another one, or the same after it lost its tail.
+func (r *Redis) Connections() uint64 { return r.connections.Load() }
+
+// reconnected tells whether a connection was made since the last transaction of a
+// bucket.
+func (r *Redis) reconnected(b compliance.Bucket) bool {
+	made := r.connections.Load()
+	return r.seen[b].Swap(made) != made
 }
 
 // ErrURL says that no usable Redis URL was given.
@@ -75,12 +91,13 @@ func New(layout compliance.Layout, options Options) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Redis{
-		client:  redis.NewUniversalClient(universal),
-		options: options,
-		layout:  layout,
-		address: strings.Join(universal.Addrs, ","),
-	}, nil
+	r := &Redis{options: options, layout: layout, address: strings.Join(universal.Addrs, ",")}
+	universal.OnConnect = func(context.Context, *redis.Conn) error {
+		r.connections.Add(1)
+		return nil
+	}
+	r.client = redis.NewUniversalClient(universal)
+	return r, nil
 }
 
 // parseURL reads one address. Its errors hold nothing of it, for it may hold a

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,8 @@ func records(t *rapid.T) compliance.Record {
 	if status := &r.Values[compliance.StatusProperty]; status.Kind == compliance.Text || status.Kind == compliance.Null {
 		*status = compliance.TextValue(rapid.StringMatching("[0-7]").Draw(t, "status"))
 	}
-	r.Versions[compliance.ID] = rapid.SampledFrom(versions).Draw(t, "newest")
+	newest := append(r.Versions[:], rapid.SampledFrom(versions).Draw(t, "newest"))
+	r.Versions[compliance.ID] = slices.MaxFunc(newest, compliance.Version.Compare)
 	if rapid.IntRange(0, 5).Draw(t, "tombstone") > 0 {
 		r.Values[compliance.ID] = compliance.TextValue("device")
 		return r

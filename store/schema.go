@@ -251,7 +251,7 @@ func decodeMarks(r *compliance.Record, reader *headReader) {
 		case marks[i] == unsetMark:
 			r.Versions[p], r.Values[p] = compliance.Version{}, compliance.Value{}
 		case k == 0:
-		case 0 < k && k <= n:
+		case 0 < k && k <= n && versions[k-1].Compare(r.Newest()) < 0:
 			r.Versions[p] = versions[k-1]
 		default:
 			reader.err = errRecord
@@ -289,34 +289,33 @@ func storedValue(v *compliance.Value) *string {
 // decode reads the answer to HMGET of fullFields, in which nil stands for a field
 // that is not there.
 func decode(reply []any) (compliance.Record, error) {
-	r, grace, err := decodeFields(reply)
-	if err == nil && r.Status() == compliance.StatusNonCompliant && grace != r.Facts().GraceEnds {
-		err = errRecord // The head says another end than the value.
-	}
-	return r, err
-}
-
-// decodeFields is decode, and returns when a grace period ends as the head has it.
-func decodeFields(reply []any) (r compliance.Record, grace int64, err error) {
+	var r compliance.Record
 	head, ok := reply[0].(string)
 	if !ok {
 		for _, field := range reply {
 			if field != nil {
-				return r, 0, errRecord
+				return r, errRecord
 			}
 		}
-		return r, 0, nil
+		return r, nil
 	}
-	if _, err := decodeHead(&r, head); err != nil {
-		return r, 0, err
+	described, err := decodeHead(&r, head)
+	if err != nil {
+		return r, err
 	}
 	for i, p := range valueOrder {
 		if r.Values[p].Kind == compliance.Unread {
 			r.Values[p] = parseValue(reply[1+i])
 		}
 	}
-	grace, r.UnreadGrace = r.UnreadGrace, 0
-	return r, grace, nil
+	grace := r.UnreadGrace
+	r.UnreadGrace = 0
+	switch {
+	case r.Tombstone():
+	case described != digestOf(&r), r.Status() == compliance.StatusNonCompliant && grace != r.Facts().GraceEnds:
+		return r, errRecord // The values are not those that the head was written with.
+	}
+	return r, nil
 }
 
 // parseValue reads the field of a property that was set. One without a field was

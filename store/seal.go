@@ -23,9 +23,10 @@ import (
 // floor may be any. Whatever part it is, the seal tells: the bucket is torn.
 //
 // The records are then right where the transactions that came after the part wrote all
-// that the part could have written. A transaction that is whole does: the next reports
-// of a bucket, as far as one batch reaches, are merged by such ones wherever a
-// transaction can have been lost.
+// that the part could have written. A transaction that is whole writes every field of
+// the records that change: the next reports of a bucket, as far as one batch reaches,
+// are merged by such ones wherever a transaction can have been lost. A record whose
+// digest is not that of its values shows that one was not; its bucket is merged again.
 
 // sealOf returns what the seal of a floor must be: below 2^52, so that the sum of many
 // does not overflow.
@@ -35,6 +36,10 @@ func sealOf(f compliance.Floor) int64 {
 	}
 	return int64(xxh3.HashString(f.Write) >> 12)
 }
+
+// farOff is beyond every sum that transactions can leave. What is as far off is no seal,
+// and the difference to it could overflow.
+const farOff = 1 << 62
 
 // sealed is a floor with the seal beside it.
 type sealed struct {
@@ -68,8 +73,10 @@ func (r floorReply) read() (sealed, error) {
 	case err != nil:
 		return sealed{}, err
 	default:
-		s.seal, err = strconv.ParseInt(text, 10, 64)
-		s.there, s.broken = err == nil, err != nil
+		seal, err := strconv.ParseInt(text, 10, 64)
+		if s.broken = err != nil || seal <= -farOff || seal >= farOff; !s.broken {
+			s.seal, s.there = seal, true
+		}
 	}
 	s.Torn = !s.Unreadable() && (s.broken || s.seal != sealOf(floor))
 	return s, nil
@@ -106,14 +113,6 @@ func writeNew(ctx context.Context, pipe redis.Pipeliner, name string, r *complia
 		pipe.HDel(ctx, name, cleared...)
 	}
 	pipe.HSet(ctx, name, encode(r))
-}
-
-// decodeTorn reads a record on top of which a part of a transaction was run. The head
-// always stands with the versions that it needs; other fields can be those of reports
-// that are merged again, or ones that were to go.
-func decodeTorn(reply []any) (compliance.Record, error) {
-	r, _, err := decodeFields(reply)
-	return r, err
 }
 
 // rewriting is what leads from the fields of a record to its one stored form.

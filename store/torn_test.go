@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -216,7 +217,13 @@ func mendTorn(t *testing.T, k *kept, file []byte, base compliance.Floor, again, 
 	at := floorNow(t, r)
 	if torn = at.Torn; torn {
 		to := floor(at.Sequence, "recounted")
-		if _, err := r.Apply(t.Context(), compliance.Transaction{From: at, To: to, Recount: true}); err != nil {
+		_, err := r.Apply(t.Context(), compliance.Transaction{From: at, To: to, Recount: true})
+		if _, corrupt := errors.AsType[*compliance.CorruptError](err); corrupt {
+			to = floor(0, "again")
+			to.Stored, to.Repair = time.Time{}, true
+			_, err = r.Apply(t.Context(), compliance.Transaction{From: at, To: to, Recount: true})
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		at = to
@@ -265,5 +272,78 @@ func wantNoDifference(t *testing.T, r *store.Redis) {
 	_, err := r.Verify(t.Context(), store.VerifyOptions{Found: func(d store.Difference) { t.Errorf("after the recount: %+v", d) }})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAPartOfATransactionWhoseReportNeverComesAgain has the part of a transaction run
+// before another report of the record: of a stream that lost the report of the part, and
+// of a worker that does not know that there was a part.
+func TestAPartOfATransactionWhoseReportNeverComesAgain(t *testing.T) {
+	full := func(user string) string {
+		return fmt.Sprintf(`{"status":"compliant","userName":%q,"deviceModel":"m"}`, user)
+	}
+	for _, c := range []struct {
+		name, body string
+		whole      bool
+	}{
+		{"a part of its values", `{"status":"error"}`, true},
+		{"the values of before", full("before"), true},
+		{"by a store that has connected again", full("before"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := startKept(t)
+			s := k.server()
+			r := s.open(t, store.Options{})
+			add := func(sequence uint64, body string) *compliance.Report {
+				id := fmt.Sprint(sequence)
+				return report(t, sequence, device, body, "ce-id", id, "ce-time", "2026-03-04T05:06:0"+id+"Z")
+			}
+			apply(t, r, compliance.Floor{}, floor(1, "base"), add(1, full("before")))
+			began := k.size()
+			apply(t, r, floor(1, "base"), floor(2, "cut"), add(2, full("lost")))
+			file, err := os.ReadFile(k.file)
+			k.must(err)
+			k.restart(file[:began+bytes.Index(file[began:], []byte("EXEC\r\n"))+2])
+			tx := compliance.Transaction{From: floor(1, "base"), To: floor(3, "next"), Reports: []*compliance.Report{add(3, c.body)}, Whole: c.whole}
+			if _, err := r.Apply(t.Context(), tx); err != nil {
+				t.Fatal(err)
+			}
+			name, _, _ := store.Keys(0, device)
+			want := s.raw.HGetAll(t.Context(), name).Val()
+			k.restartAgain()
+			at := floorNow(t, r)
+			if !at.Torn {
+				t.Fatal("the bucket is not torn: the part was not run")
+			}
+			if _, err := r.Apply(t.Context(), compliance.Transaction{From: at, To: floor(3, "recounted"), Recount: true}); err != nil {
+				t.Fatal(err)
+			}
+			wantNoDifference(t, r)
+			if diff := cmp.Diff(want, s.raw.HGetAll(t.Context(), name).Val()); diff != "" {
+				t.Errorf("(-before +after the part was run):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestASealThatIsNoneIsReplaced has seals that no transaction leaves.
+func TestASealThatIsNoneIsReplaced(t *testing.T) {
+	for _, text := range []string{"-9223372036854775808", "9223372036854775807", "x", ""} {
+		s := startServer(t)
+		r := s.open(t, store.Options{})
+		apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+		if err := s.raw.Set(t.Context(), "cs:{00}:|seal", text, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		at := floorNow(t, r)
+		if !at.Torn {
+			t.Errorf("with the seal %q nothing is torn", text)
+		}
+		if _, err := r.Apply(t.Context(), compliance.Transaction{From: at, To: floor(1, "b"), Recount: true}); err != nil {
+			t.Errorf("with the seal %q: %v", text, err)
+		}
+		if at := floorNow(t, r); at.Torn {
+			t.Errorf("after the seal %q the bucket stays torn", text)
+		}
 	}
 }

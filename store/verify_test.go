@@ -244,6 +244,10 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			differences{{Kind: store.KindFloor, Want: "a floor", Have: "unreadable"}},
 			true,
 		},
+		{
+			"a value that is another", func() error { return s.raw.HSet(ctx, record, "g", "2027-01-16T00:00:00+00:00").Err() },
+			cascade(of(store.KindUnreadable, store.Difference{Policy: "policy", Device: id, Want: "a record", Have: "unreadable"})), true,
+		},
 		{"a record in no index", func() error {
 			hash := map[string]string{"v": head("2", "00000000000000010000000000000002", nil, "")}
 			return s.raw.HSet(ctx, "cs:{00}:policy:"+stray, hash).Err()

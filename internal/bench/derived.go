@@ -26,7 +26,10 @@ type Derived struct {
 // countsAlone stands behind onChange in a complianced that keeps the counts alone.
 const (
 	onChange    = "\tpolicy := c.policy(key.Policy)\n"
-	countsAlone = onChange + `	if before.Exists {
+	countsAlone = onChange + `	if before.Standing == after.Standing {
+		return
+	}
+	if before.Exists {
 		c.counts.move(policy, counter{key.Policy, int32(before.Status)}, -1)
 	}
 	if after.Exists {
