@@ -12,7 +12,9 @@
 //     to it. A sink that lost its tail is healed by this and nothing else.
 //   - A bucket that is torn, because Redis took in a part of a transaction from a file
 //     that was cut, is recounted where its floor is, before anything else is written to
-//     it. That counts as a floor that is behind.
+//     it. That counts as a floor that is behind. So that such a part cannot leave a
+//     value behind, the reports of the batch after a loss are merged by whole
+//     transactions.
 //   - The stream is watched too: recreated or rolled back, which it must look to be
 //     twice, every bucket is merged again; a gap is written to the sink in the
 //     transaction that lets the floor pass it. Nothing is skipped in silence.

@@ -9,7 +9,11 @@
 //   - A part of a transaction that Redis takes in all the same, from an append-only file
 //     that was cut, is told by the seal: [Redis.Floors] calls the floor torn, and nothing
 //     is written to the bucket until it is recounted. The records lose nothing by it that
-//     the reports after the floor do not bring back.
+//     the reports after the floor do not bring back, where the transactions that follow a
+//     loss are whole ([compliance.Transaction]); a record that shows that they were not is
+//     corrupt.
+//   - A record whose values are not those that its head was written with is corrupt: its
+//     digest tells. No transaction builds on it; the bucket is merged again.
 //   - The counts are written as absolute values in the transaction that changes
 //     the records. They equal a recount at every instant.
 //   - [compliance.Record.Merge] alone decides what is stored. [Memory] calls it
