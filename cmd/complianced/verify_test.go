@@ -169,7 +169,8 @@ func TestVerifyRebuildFindsWhatNoRecountCanFind(t *testing.T) {
 	s := serve(t)
 	_, js := s.client()
 	for _, subject := range []string{"p.secret1", "q.secret1", "p.secret2"} {
-		if _, err := js.Publish(t.Context(), "compliance.status."+subject, []byte(`{"status":"error","platform":1}`)); err != nil {
+		body := []byte(`{"status":"error","lastReportedDateTime":"2026-01-01T00:00:00Z"}`)
+		if _, err := js.Publish(t.Context(), "compliance.status."+subject, body); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,14 +180,14 @@ func TestVerifyRebuildFindsWhatNoRecountCanFind(t *testing.T) {
 	}
 	raw := s.raw()
 	tag := "cs:{" + s.bucketOf(raw, "p", "secret2") + "}:"
-	if err := raw.HSet(t.Context(), tag+"p:secret2", "p", "2").Err(); err != nil {
+	if err := raw.HSet(t.Context(), tag+"p:secret2", "r", "2026-01-02T00:00:00Z").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if found, _ := s.verify(0); found != nil {
 		t.Error(found)
 	}
 	out, errs, status := command(t, "", "verify", "--data-dir", s.dir, "--rebuild")
-	if status != 1 || !strings.Contains(out, "secret2") || !strings.Contains(out, `"platform":1`) || strings.Contains(out, "secret1") ||
+	if status != 1 || !strings.Contains(out, "secret2") || !strings.Contains(out, `"lastReportedDateTime":"2026-01-01T00:00:00Z"`) || strings.Contains(out, "secret1") ||
 		!strings.Contains(out, "3 records compared") || strings.Contains(errs, "secret") {
 		t.Errorf("status %d: %s%s", status, errs, out)
 	}
