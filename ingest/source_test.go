@@ -28,7 +28,7 @@ func TestWhatIsReadAheadIsBoundedByBytesWithHeaders(t *testing.T) {
 	for range reports {
 		m := nats.NewMsg("compliance.status.p.d")
 		m.Header["ce-x"] = []string{strings.Repeat("x", size/2), strings.Repeat("y", size/2)}
-		if _, err := b.js.PublishMsgAsync(m); err != nil {
+		if _, err := b.js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -67,7 +67,7 @@ func TestWhatIsReadAheadIsBoundedByReports(t *testing.T) {
 	b := startBroker(t, single)
 	const more = 10
 	for range ingest.AheadReports + more {
-		if _, err := b.js.PublishAsync("compliance.status.p.d", []byte(`{}`)); err != nil {
+		if _, err := b.js.PublishAsync("compliance.status.p.d", []byte(`{}`), jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
