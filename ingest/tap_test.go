@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/complianced/complianced/compliance"
@@ -18,6 +19,8 @@ type tap struct {
 
 	// after is called after it happened.
 	after func(compliance.Transaction) error
+	// connections is how many were made to the store.
+	connections atomic.Uint64
 	// drops tells whether the records of a transaction get lost, which no floor
 	// can tell.
 	drops func(compliance.Transaction) bool
@@ -61,6 +64,8 @@ func (s *tap) Apply(ctx context.Context, tx compliance.Transaction) ([]complianc
 	}
 	return effects, nil
 }
+
+func (s *tap) Connections() uint64 { return s.connections.Load() }
 
 // check holds a transaction against the invariant of the floor.
 func (s *tap) check(tx compliance.Transaction) {

@@ -147,3 +147,24 @@ func TestABucketThatIsMergedAgainIsWrittenWholeAsFarAsTheStreamReached(t *testin
 		})
 	}
 }
+
+func TestAfterANewConnectionTheNextBatchIsWrittenWhole(t *testing.T) {
+	r := setup(t)
+	r.publish(0, 3*aBatch, "compliant")
+	r.startWith(looking)
+	r.settled()
+	for _, made := range []uint64{0, 1} {
+		r.tap.connections.Add(made)
+		all := r.collect(nil)
+		r.publish(0, 10, "error")
+		r.settled()
+		if len(all()) == 0 {
+			t.Fatal("nothing was merged")
+		}
+		for _, tx := range all() {
+			if tx.whole != (made > 0) {
+				t.Errorf("after %d new connections, bucket %d is written whole: %t", made, tx.bucket, tx.whole)
+			}
+		}
+	}
+}
