@@ -41,7 +41,7 @@
 //
 // The seal is a number: the first 52 bits of the xxh3 of the floor's write id. A
 // transaction moves it by the difference, in its first command. Where there is no seal,
-// as in a Redis that an earlier version wrote, nothing is torn.
+// nothing is torn.
 //
 // # Keys
 //

@@ -117,7 +117,7 @@ func (b *bench) measure(ctx context.Context) error {
 		}
 	}
 	if b.has(partDerived) {
-		// The file costs the same with and without.
+		// With one setting of the file alone, so that the run stays short.
 		if err := b.derived(ctx, b.AppendOnly[0], fleet.Steady); err != nil {
 			return fmt.Errorf("what follows from records: %w", err)
 		}
