@@ -47,13 +47,10 @@ func (s *tap) Apply(ctx context.Context, tx compliance.Transaction) ([]complianc
 	if s.drops != nil && s.drops(tx) {
 		applied.Reports = nil
 	}
-	effects, err := s.Memory.Apply(ctx, applied)
+	effects, err := s.apply(ctx, applied, tx)
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.happened = append(s.happened, tx)
-	s.mu.Unlock()
 	if s.after != nil {
 		if err := s.after(tx); err != nil {
 			return nil, err
@@ -63,6 +60,18 @@ func (s *tap) Apply(ctx context.Context, tx compliance.Transaction) ([]complianc
 		effects = make([]compliance.Effect, len(tx.Reports))
 	}
 	return effects, nil
+}
+
+// apply notes what happened before anyone can ask: who has seen the floor of a
+// transaction finds it in since.
+func (s *tap) apply(ctx context.Context, applied, tx compliance.Transaction) ([]compliance.Effect, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	effects, err := s.Memory.Apply(ctx, applied)
+	if err == nil {
+		s.happened = append(s.happened, tx)
+	}
+	return effects, err
 }
 
 func (s *tap) Connections() uint64 { return s.connections.Load() }
