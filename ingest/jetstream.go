@@ -129,7 +129,7 @@ func (r *reader) read(until []jetstream.NextOpt) (instance string, e compliance.
 // errNotSeeked says that Next was called before Seek.
 var errNotSeeked = errors.New("the source stands nowhere")
 
-// Next has the contract of [Source]. A batch ends at 4,000 reports, at 8 MiB,
+// Next has the contract of [Source]. A batch ends at 8,000 reports, at 8 MiB,
 // where the consumer was made anew, or when nothing more waits.
 func (s *JetStream) Next(ctx context.Context) (Batch, error) {
 	if s.reader == nil {

@@ -9,7 +9,7 @@ import (
 
 // Limits of a batch. A batch also ends where nothing more waits.
 const (
-	maxBatchReports = 4000
+	maxBatchReports = 8000
 	maxBatchBytes   = 8 << 20
 )
 

@@ -12,7 +12,7 @@ import (
 )
 
 // aBatch is how many reports a batch can have.
-const aBatch = 4000
+const aBatch = 8000
 
 // looking moves up the floors of buckets that have no report in the last batch.
 func looking(o *ingest.Options) { o.LookEvery = 20 * time.Millisecond }

@@ -93,7 +93,7 @@ func NewPipeline(reg prometheus.Registerer, version string) *Pipeline {
 		batch: with.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "batch_reports",
 			Help:    "Reports in a batch.",
-			Buckets: []float64{1, 4, 16, 64, 250, 1000, 2000, 4000},
+			Buckets: []float64{1, 4, 16, 64, 250, 1000, 2000, 4000, 8000},
 		}),
 		nats: with.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "nats_connected", Help: "Whether NATS is connected (1) or not (0).",

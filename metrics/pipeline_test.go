@@ -201,12 +201,12 @@ func TestTheLatencyIsANativeHistogramToo(t *testing.T) {
 
 func TestABatchCountsItsReportsAndItsTime(t *testing.T) {
 	p, registry := setupPipeline(t)
-	got := moved(t, registry, func() { p.ObserveBatch(4000, 2*time.Second) })
+	got := moved(t, registry, func() { p.ObserveBatch(8000, 2*time.Second) })
 	for name, want := range map[string]float64{
-		"compliance_batch_reports_sum":                         4000,
+		"compliance_batch_reports_sum":                         8000,
 		"compliance_batch_reports_count":                       1,
-		`compliance_batch_reports_bucket{le="2000"}`:           0,
-		`compliance_batch_reports_bucket{le="4000"}`:           1,
+		`compliance_batch_reports_bucket{le="4000"}`:           0,
+		`compliance_batch_reports_bucket{le="8000"}`:           1,
 		"compliance_merge_duration_seconds_sum":                2,
 		"compliance_merge_duration_seconds_count":              1,
 		`compliance_merge_duration_seconds_bucket{le="1.024"}`: 0,

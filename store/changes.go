@@ -137,7 +137,7 @@ func (c *changes) move(key compliance.Key, member string, before, after complian
 	case after.Exists && after.Status.NeedsAttention():
 		c.attention.set(attentionScore(key, after.Status), member)
 	case before.Exists && before.Status.NeedsAttention():
-		c.attention.remove(member)
+		c.attention.remove(attentionScore(key, before.Status), member)
 	}
 	c.moveDevice(key.Device, policy, after.Standing)
 }
@@ -147,7 +147,7 @@ func (c *changes) moveGrace(name string, policy int32, member string, before, af
 		c.graceDays.move(policy, counter{name, int32(compliance.DayOfMillis(before))}, -1)
 	}
 	if after == 0 {
-		c.grace.remove(member)
+		c.grace.remove(before, member)
 		return
 	}
 	c.graceDays.move(policy, counter{name, int32(compliance.DayOfMillis(after))}, 1)
@@ -264,7 +264,7 @@ func (c *changes) rollUp(d *movedDevice, old packedRollup, memory *texts) bool {
 	case is && !was:
 		c.devices.set(0, d.id)
 	case was && !is:
-		c.devices.remove(d.id)
+		c.devices.remove(0, d.id)
 	}
 	return true
 }

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -149,8 +151,7 @@ func (t *tally) write(ctx context.Context, pipe redis.Pipeliner, c *command) {
 // sorted is one sorted set, as a transaction changes it.
 type sorted struct {
 	key, what string
-	add       []scoredMember
-	gone      []string
+	add, gone []scoredMember
 	probe     *redis.IntCmd
 }
 
@@ -159,6 +160,8 @@ type scoredMember struct {
 	member string
 }
 
+func byScore(a, b scoredMember) int { return cmp.Compare(a.score, b.score) }
+
 func (s *sorted) reset() {
 	clear(s.add)
 	clear(s.gone)
@@ -166,7 +169,11 @@ func (s *sorted) reset() {
 }
 
 func (s *sorted) set(score int64, member string) { s.add = append(s.add, scoredMember{score, member}) }
-func (s *sorted) remove(member string)           { s.gone = append(s.gone, member) }
+
+// remove takes a member away that has this score.
+func (s *sorted) remove(score int64, member string) {
+	s.gone = append(s.gone, scoredMember{score, member})
+}
 
 // ask reads the size of a key that is to be written and that nothing reads, so that
 // one of another type is found before the EXEC: Redis does not undo what stands beside
@@ -184,10 +191,14 @@ func (s *sorted) load() error {
 	return s.probe.Err()
 }
 
+// write puts the changes into the transaction, in the order in which the set has them:
+// Redis then goes the same ways again and again, which are in the processor's cache.
 func (s *sorted) write(ctx context.Context, pipe redis.Pipeliner, c *command) {
+	slices.SortFunc(s.gone, byScore)
+	slices.SortFunc(s.add, byScore)
 	start := c.begin("zrem", &s.key)
 	for i := range s.gone {
-		c.args = append(c.args, &s.gone[i])
+		c.args = append(c.args, &s.gone[i].member)
 	}
 	c.send(ctx, pipe, start)
 	start = c.begin("zadd", &s.key)

@@ -80,7 +80,7 @@ func parse(args []string, stderr io.Writer) (Settings, error) {
 	flags.StringVar(&appendOnly, "appendonly", "both", "append-only file of Redis: `no|yes|both`")
 	flags.StringVar(&mix, "mix", "both", "what the reports change: `worst|steady|both`")
 	flags.StringVar(&only, "only", strings.Join(allParts, ","), "`parts` to run")
-	flags.IntVar(&s.Bare.Pipeline, "bare-pipeline", 250, "commands in a pipeline of the bare work; a transaction of a full batch has as many")
+	flags.IntVar(&s.Bare.Pipeline, "bare-pipeline", 500, "commands in a pipeline of the bare work; a transaction of a full batch has as many")
 	flags.IntVar(&s.Bare.Connections, "bare-connections", 8, "connections of the bare work to Redis; the worker has as many buckets under way")
 	flags.StringVar(&s.dir, "dir", os.TempDir(), "`folder` for the servers' data, which needs some GB for a while")
 	flags.StringVar(&s.json, "json", "", "`file` to write the figures to")
