@@ -10,7 +10,7 @@ import (
 
 // Limits of what is read ahead.
 const (
-	aheadReports = 16000
+	aheadReports = 8000
 	aheadBytes   = 16 << 20
 )
 

@@ -27,7 +27,7 @@
 // The bare work is an ordered consumer with the settings of the worker's that only counts, and for each report that
 // it counted one blind HSET of nine values that lay ready in memory, pipelined. It decodes nothing, decides nothing
 // and remembers nothing, so it is no solution: it is a floor under what any solution costs. It runs with Go's default
-// GOGC of 100, complianced with the 200 that it sets itself; what lies ready holds no pointers, so that either way the
+// GOGC of 100, complianced with the 150 that it sets itself; what lies ready holds no pointers, so that either way the
 // bare work has little to collect.
 //
 // At the end stands each target beside what was measured. One that is missed at the default load is exit status 1.

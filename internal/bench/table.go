@@ -22,7 +22,7 @@ func (o *Output) print(w io.Writer) error {
 	fmt.Fprintf(t, "clients\t%s\n", strings.Join(m.Clients, "; "))
 	fmt.Fprintf(t, "settings\t%s\n", settings)
 	fmt.Fprintf(t, "Redis\t%s\n", strings.Join(redisArgs("no or yes, as named"), " "))
-	fmt.Fprintf(t, "garbage collector\tcomplianced runs with GOGC=200, as it does by itself; the bare work with the default of Go, 100\n")
+	fmt.Fprintf(t, "garbage collector\tcomplianced runs with GOGC=150, as it does by itself; the bare work with the default of Go, 100\n")
 	fmt.Fprintf(t, "figures\tmedians of %d runs (least to greatest)\n", o.Settings.Count)
 	if err := t.Flush(); err != nil {
 		return err
