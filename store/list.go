@@ -61,12 +61,12 @@ type Page struct {
 }
 
 // Limits of a page. The work that it takes is bounded whatever the query leaves out:
-// 2,500 entries of an index or 1,000 records take some 10 ms.
+// 1,500 entries of an index or 1,000 records take some 10 ms.
 const (
 	// MaxPage is the greatest number of records in a page.
 	MaxPage = 1000
 
-	maxEntries = 2500
+	maxEntries = 1500
 	maxRecords = 1000
 	// perStep is how many entries one range of an index gives, perRead how many
 	// records one pipeline reads.
