@@ -247,11 +247,8 @@ func (c *changes) rollUp(d *movedDevice, old packedRollup, memory *texts) bool {
 	if !old.valid() {
 		return false
 	}
-	d.old, d.new = old, old
-	for i := d.first; i != none; i = c.standings[i].next {
-		policy := &c.policies[c.standings[i].policy]
-		d.new = d.new.set(policy.packed, policy.entry(c.standings[i].after), memory)
-	}
+	d.old = old
+	d.new = c.restand(d, memory)
 	before, was := d.old.worst()
 	after, is := d.new.worst()
 	if was {
@@ -267,6 +264,32 @@ func (c *changes) rollUp(d *movedDevice, old packedRollup, memory *texts) bool {
 		c.devices.remove(0, d.id)
 	}
 	return true
+}
+
+// fewStandings is up to how many a roll-up is changed in its stored form, which is then
+// copied for each. A device may have thousands of policies, and all in one transaction.
+const fewStandings = 8
+
+// restand returns the roll-up of a device with all its standings.
+func (c *changes) restand(d *movedDevice, memory *texts) packedRollup {
+	r, n := d.old, 0
+	for i := d.first; i != none; i = c.standings[i].next {
+		if n++; n > fewStandings {
+			return c.restandMany(d)
+		}
+		policy := &c.policies[c.standings[i].policy]
+		r = r.set(policy.packed, policy.entry(c.standings[i].after), memory)
+	}
+	return r
+}
+
+// restandMany is restand for many standings. The old roll-up is valid.
+func (c *changes) restandMany(d *movedDevice) packedRollup {
+	r, _ := parseRollup(string(d.old))
+	for i := d.first; i != none; i = c.standings[i].next {
+		r = r.set(c.policies[c.standings[i].policy].packed.text(), c.standings[i].after)
+	}
+	return packedRollup(r.encode())
 }
 
 // write puts all changes into the transaction.

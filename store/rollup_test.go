@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/complianced/complianced/compliance"
@@ -75,4 +76,40 @@ func FuzzRollup(f *testing.F) {
 			t.Fatalf("%q is written as %q", text, again)
 		}
 	})
+}
+
+// TestManyPoliciesOfADeviceInOneTransaction compares the roll-up with that of a store
+// which took the same reports one by one.
+func TestManyPoliciesOfADeviceInOneTransaction(t *testing.T) {
+	s, other := startServer(t), startServer(t)
+	together, single := s.open(t, store.Options{}), other.open(t, store.Options{})
+	var reports []*compliance.Report
+	for n := range uint64(300) {
+		policy := fmt.Sprintf("policy-%d", n*7%100)
+		if n%3 == 0 {
+			policy = fmt.Sprintf("%08x-0000-4000-8000-000000000000", n*7%100)
+		}
+		body := fmt.Sprintf(`{"status":%q}`, compliance.Statuses()[n%compliance.NumStatuses])
+		if n%11 == 0 {
+			body = `{"@removed":{}}`
+		}
+		reports = append(reports, report(t, n+1, compliance.Key{Policy: policy, Device: device.Device}, body))
+	}
+	half := floor(150, "a")
+	apply(t, together, compliance.Floor{}, half, reports[:150]...)
+	apply(t, together, half, floor(300, "b"), reports[150:]...)
+	at := compliance.Floor{}
+	for _, one := range reports {
+		to := floor(one.Sequence, fmt.Sprint("w", one.Sequence))
+		apply(t, single, at, to, one)
+		at = to
+	}
+	want, have := other.raw.HGetAll(t.Context(), "cs:{00}:|rollup").Val(), s.raw.HGetAll(t.Context(), "cs:{00}:|rollup").Val()
+	if len(want) != 1 || len(want[device.Device]) < 1000 {
+		t.Fatalf("the roll-up of one device is %q", want)
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("the roll-ups differ (-single +together):\n%s", diff)
+	}
+	wantNoDifference(t, together)
 }
