@@ -147,7 +147,7 @@ func (a *application) prepare(ctx context.Context, tx *redis.Tx) (happened bool,
 	a.changes.of(&a.keys)
 	for i := range a.entries {
 		e := &a.entries[i]
-		a.changes.move(e.key, e.name[len(a.keys.tag):], e.old.Facts(), e.new.Facts())
+		a.changes.move(e.key, e.old.Facts(), e.new.Facts(), &a.texts)
 	}
 	corrupt, err := a.changes.read(ctx, tx, &a.command)
 	if corrupt != "" {

@@ -325,7 +325,7 @@ func (l *listing) ofRange(s *stride, at place, entries []redis.Z) (place, error)
 	score, last := l.past(at)
 	for _, e := range entries {
 		name, _ := e.Member.(string)
-		key, ok := parseMember(name)
+		key, ok := unpackKey(name)
 		if !ok || e.Score != float64(attentionScore(key, status)) {
 			return at, corruptAttention(at)
 		}
@@ -345,7 +345,7 @@ func (l *listing) ofRange(s *stride, at place, entries []redis.Z) (place, error)
 // past returns the score and the member that a place in byStatus comes after.
 func (l *listing) past(at place) (int64, string) {
 	own := compliance.Key{Policy: l.query.Policy, Device: at.device}
-	return attentionScore(own, at.status), member(compliance.Key{Policy: cmp.Or(at.policy, l.query.Policy), Device: at.device})
+	return attentionScore(own, at.status), packKey(compliance.Key{Policy: cmp.Or(at.policy, l.query.Policy), Device: at.device})
 }
 
 func corruptAttention(at place) error {
