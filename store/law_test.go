@@ -363,7 +363,7 @@ func TestTheLawHoldsOnRedisWithTwoWriters(t *testing.T) {
 	writers := []*store.Redis{s.open(t, store.Options{}), s.open(t, store.Options{})}
 	n := 2000
 	if testing.Short() {
-		n = 100
+		n = 300
 	}
 	conflicts, seen := 0, kinds{}
 	for seed := range n {
