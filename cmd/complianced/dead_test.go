@@ -13,6 +13,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/deadletter"
+	"github.com/complianced/complianced/ingest"
 )
 
 // sends publishes a report as any client does, and returns where it is stored.
@@ -206,5 +207,74 @@ func TestARetryThatIsRefusedAgainLeavesOneDeadLetterMore(t *testing.T) {
 	}
 	if left := s.dead(js); len(left) != 0 {
 		t.Errorf("%d dead letters are left", len(left))
+	}
+}
+
+// A device can claim that its report is a retry of another device's.
+func TestARetryTakesNoLetterOfAnotherRecordAway(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	s.sends(js, "p.d", `{"platform":"8"}`, nil)
+	s.sends(js, "p.e", `{"platform":"8"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.1"})
+	s.sends(js, "p.e", `{"platform":"9"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.*"})
+	s.settled()
+	// Of its own record it can, and both are left alone here.
+	s.sends(js, "p.f", `{"platform":"8"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.5"})
+	s.sends(js, "p.f", `{"platform":"9"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.4"})
+	s.settled()
+	s.run("", "dead", "retry", "2", "3", "--patch", `{"platform":8}`)
+	if left := s.dead(js); len(left) != 3 || left[0].Sequence != 1 {
+		t.Fatalf("left are %+v", left)
+	}
+	out, stderr, status := s.tries("dead", "retry", "--patch", `{"platform":8}`)
+	if status != 0 || !strings.HasPrefix(out, "1  applied") || !strings.HasPrefix(stderr, "2 dead letters are left alone") {
+		t.Errorf("status %d: %s%s", status, out, stderr)
+	}
+	// Each of the two takes the other along.
+	s.run("", "dead", "retry", "4", "--patch", `{"platform":8}`)
+	if left := s.dead(js); len(left) != 0 {
+		t.Errorf("left are %+v", left)
+	}
+}
+
+func TestARetryOfWhichNothingIsHeardLeavesTheLetter(t *testing.T) {
+	b := startBroker(t, "")
+	nc, err := nats.Connect(b.url(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"dead", "retry", "--nats-url", b.url(""), "--timeout", "200ms"}
+	if _, stderr, status := command(t, "", args...); status != 1 || !strings.Contains(stderr, "run complianced provision") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if err := ingest.Provision(t.Context(), js, ingest.Provisioning{Layout: compliance.Layout{Partitions: 1, Buckets: 4}}); err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(2) { // There is no worker, so the test buries them.
+		e := compliance.Envelope{Subject: "compliance.status.p.d", Body: []byte(`{`), Sequence: n + 1, Stored: time.Now()}
+		_, rejection := compliance.Decode(&e)
+		if _, err := ingest.NewPublisher(js).Bury(t.Context(), []ingest.DeadLetter{{Stream: "COMPLIANCE_STATUS", Envelope: e, Rejection: rejection}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, stderr, status := command(t, "", args...)
+	if status != 1 || out != "1  unknown as COMPLIANCE_STATUS.1: no result was heard; is complianced serve running?\n" ||
+		!strings.Contains(stderr, "1 of 2 dead letters retried: 1 unknown\n") || !strings.Contains(stderr, "the same command goes on") {
+		t.Errorf("status %d: %s%s", status, out, stderr)
+	}
+	out, _, status = command(t, "", append(args, "1", "9", "-o", "json")...)
+	if status != 1 || !strings.HasPrefix(out, `{"letter":1,"retryOf":"COMPLIANCE_STATUS.1","result":"unknown","stream":"COMPLIANCE_STATUS","sequence":2,`) {
+		t.Errorf("status %d: %s", status, out)
+	}
+	if out, _, _ = command(t, "", append(args, "9")...); !strings.HasPrefix(out, "9  failed: there is no such dead letter") {
+		t.Error(out)
+	}
+	if out, _, status = command(t, "", "dead", "ls", "--nats-url", b.url("")); status != 0 || strings.Count(out, "\n") != 3 {
+		t.Errorf("status %d: %s", status, out)
 	}
 }

@@ -77,3 +77,6 @@ func Again(l *deadletter.Letter, patch string) ([]byte, map[string][]string, err
 	o, err := again(l, &mending{patch: patch})
 	return o.Body, o.Header, err
 }
+
+// FaultsIn returns what is wrong with the report of a dead letter, with the places.
+var FaultsIn = faultsIn

@@ -3,12 +3,16 @@ package main_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	complianced "github.com/complianced/complianced/cmd/complianced"
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/deadletter"
 )
 
 func TestWhatATerminalMustNotGetIsMadeVisible(t *testing.T) {
@@ -76,5 +80,25 @@ func TestJSONForATerminalIsTheSameAndCanBePrinted(t *testing.T) {
 	var have map[string]string
 	if err := json.Unmarshal(line.Bytes(), &have); err != nil || have["a"] != want["a"] {
 		t.Errorf("%q came back from %q: %v", have["a"], text, err)
+	}
+}
+
+// The letter says what is wrong and not where; of two that are alike each has its own place.
+func TestTheFaultsOfALetterHaveTheirPlaces(t *testing.T) {
+	e := compliance.Envelope{Subject: "compliance.status.p.d", Body: []byte(`{"x":1,"x":2,"x":3,"platform":null}`), Stored: time.Unix(1_800_000_000, 0)}
+	_, rejection := compliance.Decode(&e)
+	letter := deadletter.Letter{Envelope: e, Error: rejection.ErrorObject()}
+	other := compliance.ErrorDetail{Code: compliance.PolicyNotAllowed, Message: "m"} // It is of the deployment.
+	letter.Error.Details = append([]compliance.ErrorDetail{other}, letter.Error.Details...)
+	have := ""
+	for _, f := range complianced.FaultsIn(&letter) {
+		have += string(f.Code)
+		if f.Place != nil {
+			have += fmt.Sprint(" ", f.Place.Offset)
+		}
+		have += "\n"
+	}
+	if want := "policyNotAllowed\nunknownProperty 1\nduplicateProperty 7\nduplicateProperty 13\nnullNotAllowed 30\n"; have != want {
+		t.Errorf("%s\nwant %s", have, want)
 	}
 }
