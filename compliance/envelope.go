@@ -89,25 +89,43 @@ func lower(c byte) byte {
 	return c
 }
 
+// IDHeader returns the header that the event id was taken from: that of ce-id, else of
+// Nats-Msg-Id. It is empty where the id is a hash.
+func (e *Envelope) IDHeader() string {
+	h := e.headers()
+	return h.id()
+}
+
+func (h *headers) id() string {
+	if h.eventID.value != "" {
+		return h.eventID.value
+	}
+	return h.msgID.value
+}
+
+// RetryOf returns what the report is a retry of, as the function [RetryOf] has it; empty
+// where it is none.
+func (e *Envelope) RetryOf() string {
+	var h header
+	for name, values := range e.Header {
+		if foldsTo(name, HeaderRetryOf) {
+			h.offer(name, values)
+		}
+	}
+	return h.value
+}
+
 // Replayed reports whether this is a report that was sent again, which a header tells.
 func (e *Envelope) Replayed() bool {
 	h := e.headers()
 	return h.stored.present
 }
 
-// KeptWithDeadLetter reports whether a header of a report is kept with its dead
-// letter as it is: the ce-* headers of CloudEvents and traceparent.
-func KeptWithDeadLetter(name string) bool {
-	return len(name) > 3 && foldsTo(name[:3], "ce-") || foldsTo(name, "traceparent")
-}
-
 // eventID returns the 64-bit xxh3 of the report's id and the id itself, which
 // is the hash in hex where the report came without one.
 func (e *Envelope) eventID(h *headers, key Key) (uint64, string) {
-	for _, id := range []string{h.eventID.value, h.msgID.value} {
-		if id != "" {
-			return xxh3.HashString(id), id
-		}
+	if id := h.id(); id != "" {
+		return xxh3.HashString(id), id
 	}
 	var hasher xxh3.Hasher
 	_, _ = hasher.WriteString(key.Policy)

@@ -28,7 +28,9 @@ type Rejection struct {
 	// Reply is where the result goes, as in [Report].
 	Reply string
 	// EventID is the id that the report came with, else its hash in hex.
-	EventID    string
+	EventID string
+	// EventTime is the event time as far as it can be told; 0 where ce-time is none.
+	EventTime  Ticks
 	Stored     time.Time
 	Violations []Violation
 }

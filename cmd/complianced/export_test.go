@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/complianced/complianced/deadletter"
 	"github.com/complianced/complianced/metrics"
 )
 
@@ -60,3 +61,22 @@ func Progress(w io.Writer, total int, every time.Duration) (add, end func()) {
 	p := newProgress(w, "removing", total, every)
 	return p.add, p.end
 }
+
+// What a terminal gets of a payload.
+var (
+	Visible = visible
+	Excerpt = excerpt
+)
+
+// EncodeLine writes JSON that is fit for a terminal.
+var EncodeLine = encodeLine
+
+// Again returns the body and the headers of a report that is sent again, changed by a
+// merge patch.
+func Again(l *deadletter.Letter, patch string) ([]byte, map[string][]string, error) {
+	o, err := again(l, &mending{patch: patch})
+	return o.Body, o.Header, err
+}
+
+// FaultsIn returns what is wrong with the report of a dead letter, with the places.
+var FaultsIn = faultsIn

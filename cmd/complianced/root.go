@@ -77,7 +77,7 @@ then from a YAML file (--config) with the flags' names as keys.`,
 	flags.StringVar(&c.redisTLS.key, "redis-tls-key", "", "`file` with the client key for Redis")
 	root.AddCommand(
 		newServe(c), newDemo(c), newPublish(c), newSimulate(c), newGet(c), newList(c), newExport(c), newSummary(c),
-		newProvision(c), newRemove(c), newVerify(c), newVersion(),
+		newProvision(c), newRemove(c), newVerify(c), newCheck(), newDead(c), newVersion(),
 	)
 	return root
 }
