@@ -1,4 +1,4 @@
-# Every target is for a fresh checkout with Go and nothing else; `make deps` adds the one server that the tests need.
+# Every target is for a fresh checkout with Go and nothing else; `make deps` adds the two programs that the tests need.
 
 GO      ?= go
 ARGS    ?=
@@ -51,12 +51,13 @@ microbench: deps
 heal: deps
 	$(GO) test ./internal/heal -count=1 -full -timeout 60m -v $(ARGS)
 	$(GO) test ./store -count=1 -full -run 'TheNumbersEqualARecount|VerifyFindsNothing|DependsOnNoOrder' -timeout 60m
+	$(GO) test ./publisher/spool -count=1 -full -run 'AreKilled|AnyDamage' -timeout 20m -v
 	$(GO) test ./cmd/complianced -count=1 -full -run 'TheGaugeOfGracePeriods|APolicyIsRemovedWhile' -timeout 60m -v
 
 ## sabotage: put deliberate bugs in, one by one, and show that the tests catch each
 sabotage: deps
 	@$(GO) run ./internal/sabotage $(ARGS)
 
-## deps: install redis-server, which the tests need, unless it is there
+## deps: install redis-server and Node.js, which the tests need, unless they are there
 deps:
 	@scripts/deps.sh

@@ -79,6 +79,7 @@ func TestConnectRefusesWhatIsWrong(t *testing.T) {
 		"a negative pause":                     {"nats://127.0.0.1:1", publisher.Options{RetryWait: -1}},
 		"a negative bound of pauses":           {"nats://127.0.0.1:1", publisher.Options{RetryWaitMax: -1}},
 		"a negative time for a result":         {"nats://127.0.0.1:1", publisher.Options{ResultTimeout: -1}},
+		"a negative number in flight":          {"nats://127.0.0.1:1", publisher.Options{MaxInFlight: -1}},
 		"a device that is no id":               {"nats://127.0.0.1:1", publisher.Options{Device: "a.b"}},
 		"a password, in several lines of code": {"nats://user:sec\nret@host", publisher.Options{}},
 	} {
@@ -139,8 +140,8 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 
 	t.Run("of the password", func(t *testing.T) {
 		_, err := connect(t, asAgent(s, "wrong"), o).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
-		if !errors.Is(err, publisher.ErrNotAllowed) {
-			t.Errorf("got %v, want ErrNotAllowed", err)
+		if !errors.Is(err, publisher.ErrNotAllowed) || !errors.Is(err, publisher.ErrCredentials) {
+			t.Errorf("got %v, want ErrNotAllowed and ErrCredentials", err)
 		}
 	})
 	t.Run("of another device's subject", func(t *testing.T) {
@@ -150,7 +151,7 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 		}
 		other := publisher.Outgoing{Key: compliance.Key{Policy: "disk", Device: "d2"}, Body: body}
 		for range 2 {
-			if _, err := p.Publish(t.Context(), other); !errors.Is(err, publisher.ErrNotAllowed) || strings.Contains(err.Error(), "d2") {
+			if _, err := p.Publish(t.Context(), other); !errors.Is(err, publisher.ErrNotAllowed) || errors.Is(err, publisher.ErrCredentials) || strings.Contains(err.Error(), "d2") {
 				t.Errorf("got %v, want ErrNotAllowed", err)
 			}
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/publisher/internal/backoff"
 )
 
 // Publisher sends reports. Its methods may be called from many goroutines.
@@ -18,9 +20,11 @@ type Publisher struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	opts    Options
-	clock   clock
+	stamper *Stamper
 	results *results
 	gate    *gate
+	// slots holds one token for each report of PublishAsync that is under way.
+	slots chan struct{}
 	// hangUp closes the connection, if it is the publisher's own.
 	hangUp func()
 }
@@ -61,7 +65,7 @@ func (o Options) connection() []nats.Option {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // Credentials are renewed while an agent runs.
-		nats.CustomReconnectDelay(func(n int) time.Duration { return backoff(n, o.RetryWait, o.RetryWaitMax) }),
+		nats.CustomReconnectDelay(func(n int) time.Duration { return backoff.Pause(n, o.RetryWait, o.RetryWaitMax) }),
 		nats.ReconnectBufSize(-1), // The publisher tries again itself; a copy in a buffer would come on top.
 		// A connection that a network swallowed is found within 40 s. The default is 6 minutes, in which every attempt
 		// would be in vain.
@@ -107,17 +111,18 @@ func New(nc *nats.Conn, opts Options) (*Publisher, error) {
 	opts = opts.withDefaults()
 	return &Publisher{
 		nc: nc, js: js, opts: opts,
-		clock:   clock{now: opts.Now},
+		stamper: &Stamper{device: opts.Device, clock: clock{now: opts.Now}},
 		results: newResults(nc, opts.Device),
 		gate:    newGate(),
+		slots:   make(chan struct{}, opts.MaxInFlight),
 		hangUp:  func() {},
 	}, nil
 }
 
 // Close ends the publisher. A report whose PubAck is awaited may get it, within
 // Options.AckTimeout; no further attempt is made, and nobody waits for a result
-// any more. Close returns when all calls have returned. It may be called more
-// than once.
+// any more. Close returns when all calls have returned and PublishAsync has called
+// every done; it must not be called from a done. It may be called more than once.
 func (p *Publisher) Close() {
 	p.gate.close()
 	p.results.close()
