@@ -295,7 +295,8 @@ func cutLast(text string) (before, after string, found bool) {
 func (r *retrying) tell(told retried) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.progress.add()
+	defer r.progress.add()
+	r.progress.clear()
 	r.came[told.Result]++
 	r.deaf = r.deaf || told.Result == retryUnknown
 	var err error
