@@ -50,7 +50,9 @@ A dead letter whose retry was refused is retried by the flags no more, because t
 the retry is; where it is named, it is.
 
 With --patch each payload is changed first by a JSON merge patch (RFC 7396): its members replace
-those of the payload, and null takes a member out. With --body the payload of one is replaced.
+those of the payload, and null takes a member out. With --body the payload of one is replaced. The
+event time stays that of the first payload: another lastReportedDateTime counts only where that of
+the first one was at fault or could not be read. What is wrong in ce-time is mended by --event-time.
 
 The exit status is 0 where each was applied, unchanged or stale.`,
 		Example: `  complianced dead retry --code policyNotAllowed
@@ -83,6 +85,7 @@ The exit status is 0 where each was applied, unchanged or stale.`,
 	flags := cmd.Flags()
 	flags.StringVar(&m.patch, "patch", "", "change each payload first by this JSON merge `patch`")
 	flags.StringVar(&m.body, "body", "", "send this `payload` instead; for one dead letter that is named")
+	flags.StringVar(&m.at, "event-time", "", "send it with this event `time`, as 2026-01-31T12:00:00Z; for one dead letter that is named")
 	flags.DurationVar(&timeout, "timeout", clientTimeout, "how long to try each, and to wait for its result")
 	out.add(cmd)
 	return cmd

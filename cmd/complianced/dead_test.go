@@ -210,6 +210,38 @@ func TestARetryThatIsRefusedAgainLeavesOneDeadLetterMore(t *testing.T) {
 	}
 }
 
+// What is mended counts where it would have counted: the time of the payload that is
+// replaced stands.
+func TestARetryWithAnotherPayloadOverwritesNothingNewer(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	s.sends(js, "p.d", `{"platform":"8","status":"nonCompliant","lastReportedDateTime":"2026-01-01T00:00:00Z"}`, nil)
+	s.sends(js, "p.d", `{"status":"compliant","platform":9,"lastReportedDateTime":"2026-01-02T00:00:00Z"}`, nil)
+	s.sends(js, "p.e", `{"platform":8`, nil)
+	s.sends(js, "p.f", `{"platform":8}`, map[string]string{"ce-time": "yesterday", "CE-Time": "today"})
+	s.settled()
+	if out := s.run("", "dead", "retry", "1", "--body", `{"platform":8,"status":"nonCompliant"}`); !strings.HasPrefix(out, "1  stale as ") {
+		t.Error(out)
+	}
+	if o := s.origin("p", "d", "platform"); o.EventTime != "2026-01-02T00:00:00.000000000Z" {
+		t.Error(o)
+	}
+	// Of a payload that cannot be read nobody knows the time.
+	s.run("", "dead", "retry", "2", "--body", `{"platform":8,"lastReportedDateTime":"2026-01-01T00:00:00Z"}`)
+	if o := s.origin("p", "e", "platform"); o.EventTime != "2026-01-01T00:00:00.000000000Z" {
+		t.Error(o)
+	}
+	s.run("", "dead", "retry", "3", "--event-time", "2026-01-03T00:00:00+01:00")
+	if o := s.origin("p", "f", "platform"); o.EventTime != "2026-01-02T23:00:00.000000000Z" {
+		t.Error(o)
+	}
+	for _, wrong := range [][]string{{"--event-time", "2026-01-03T00:00:00Z"}, {"3", "--event-time", "yesterday"}} {
+		if _, stderr, status := s.tries(append([]string{"dead", "retry"}, wrong...)...); status != 2 || !strings.Contains(stderr, "--event-time") {
+			t.Errorf("%v: status %d: %s", wrong, status, stderr)
+		}
+	}
+}
+
 // A device can claim that its report is a retry of another device's.
 func TestARetryTakesNoLetterOfAnotherRecordAway(t *testing.T) {
 	s := serve(t)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -21,6 +22,8 @@ type mending struct {
 	patch string
 	// body takes the place of the payload.
 	body string
+	// at is the event time that the report gets in place of its own.
+	at string
 }
 
 // validate checks the flags; n is how many letters are named.
@@ -32,6 +35,13 @@ func (m *mending) validate(n int) error {
 		return usagef("--patch is not one JSON object")
 	case m.body != "" && n != 1:
 		return usagef("--body is the payload of one report: name one dead letter")
+	case m.at == "":
+		return nil
+	case n != 1:
+		return usagef("--event-time is that of one report: name one dead letter")
+	}
+	if _, err := compliance.ParseDateTimeOffset(m.at); err != nil {
+		return usagef("--event-time: %w", err)
 	}
 	return nil
 }
@@ -85,11 +95,38 @@ func again(l *deadletter.Letter, m *mending) (publisher.Outgoing, error) {
 		without(e.Header, compliance.HeaderEventID)
 		e.Header[compliance.HeaderEventID] = []string{id}
 	}
-	if at := eventTime(&e); at != 0 && !holds(e.Header, compliance.HeaderEventTime) {
-		e.Header[compliance.HeaderEventTime] = []string{compliance.FormatStored(at.Time())}
+	switch {
+	case m.at != "":
+		without(e.Header, compliance.HeaderEventTime)
+		e.Header[compliance.HeaderEventTime] = []string{m.at}
+	case !holds(e.Header, compliance.HeaderEventTime):
+		if at := timeOf(&l.Envelope, &e); at != 0 {
+			e.Header[compliance.HeaderEventTime] = []string{compliance.FormatStored(at.Time())}
+		}
 	}
 	e.Header[compliance.HeaderRetryOf] = []string{l.Report()}
 	return publisher.Outgoing{Key: key, Body: e.Body, Header: e.Header, NoEventID: true, NoEventTime: true}, nil
+}
+
+// timeOf returns the event time of a report without the header ce-time, whose payload was
+// changed: that of the original, so that what is mended overwrites nothing newer. That of
+// the changed one it is only where the original's lastReportedDateTime was at fault, or
+// could not be read with the rest. 0 is none.
+func timeOf(original, changed *compliance.Envelope) compliance.Ticks {
+	report, rejection := compliance.Decode(original)
+	switch {
+	case rejection == nil:
+		return report.Version.Time
+	case !slices.ContainsFunc(rejection.Violations, hidesTime):
+		return rejection.EventTime
+	}
+	return eventTime(changed)
+}
+
+// hidesTime reports whether a violation leaves open which time the payload has.
+func hidesTime(v compliance.Violation) bool {
+	whole := v.Target == "" && (v.Code == compliance.MalformedJSON || v.Code == compliance.TooLarge || v.Code == compliance.TypeMismatch)
+	return whole || v.Target == compliance.LastReported.String()
 }
 
 // eventTime returns the event time that the law takes; 0 where there is none.

@@ -70,6 +70,22 @@ func TestAPayloadIsPatchedBeforeItIsSentAgain(t *testing.T) {
 			`{"lastReportedDateTime":"2062-01-31T00:00:00Z"}`, `{"lastReportedDateTime":"2026-01-30T00:00:00Z"}`,
 			`{"lastReportedDateTime":"2026-01-30T00:00:00Z"}`, "2026-01-30T00:00:00.000000000Z", "",
 		},
+		"a patch takes the time out": {
+			`{"platform":"8","lastReportedDateTime":"2026-01-01T00:00:00Z"}`, `{"platform":8,"lastReportedDateTime":null}`,
+			`{"platform":8}`, "2026-01-01T00:00:00.000000000Z", "",
+		},
+		"a patch changes a right time": {
+			`{"platform":"8","lastReportedDateTime":"2026-01-01T00:00:00Z"}`, `{"lastReportedDateTime":"2026-01-30T00:00:00Z"}`,
+			`{"platform":"8","lastReportedDateTime":"2026-01-30T00:00:00Z"}`, "2026-01-01T00:00:00.000000000Z", "",
+		},
+		"a patch adds a time": {
+			`{"platform":"8"}`, `{"lastReportedDateTime":"2026-01-30T00:00:00Z"}`,
+			`{"platform":"8","lastReportedDateTime":"2026-01-30T00:00:00Z"}`, "2026-01-31T12:00:00.000000000Z", "",
+		},
+		"a patch mends the time": {
+			`{"lastReportedDateTime":"yesterday"}`, `{"lastReportedDateTime":"2026-01-30T00:00:00Z"}`,
+			`{"lastReportedDateTime":"2026-01-30T00:00:00Z"}`, "2026-01-30T00:00:00.000000000Z", "",
+		},
 		"no object": {`[1]`, `{}`, "", "", "--body"},
 		"no JSON":   {`{"a":1`, `{}`, "", "", "--body"},
 		"no UTF-8":  {"{\"a\":\"\xff\"}", `{}`, "", "", "--body"},
