@@ -55,8 +55,23 @@ func (h *choice) add(cmd *cobra.Command) {
 	flags.StringVar(&h.until, "until", "", "only those of reports stored at this `time` or earlier")
 }
 
+// notEmpty refuses flags that were given and say nothing: a script whose variable is not
+// set would mean all dead letters.
+func notEmpty(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		f := cmd.Flags().Lookup(name)
+		if f != nil && f.Changed && (f.Value.String() == "" || f.Value.String() == "[]") {
+			return usagef("--%s is empty: give it a value, or leave it out", name)
+		}
+	}
+	return nil
+}
+
 // read checks the flags and arguments.
-func (h *choice) read(args []string) (err error) {
+func (h *choice) read(cmd *cobra.Command, args []string) (err error) {
+	if err := notEmpty(cmd, "code", "policy", "device", "since", "until"); err != nil {
+		return err
+	}
 	for _, text := range args {
 		n, err := strconv.ParseUint(text, 10, 64)
 		if err != nil || n == 0 {

@@ -182,6 +182,14 @@ func TestWrongUseOfTheCommandsForDeadLetters(t *testing.T) {
 		{"dead", "retry", "--timeout", "0s"},
 		{"dead", "purge", "--yes", "1", "--policy", "p"},
 		{"dead", "frobnicate"},
+		{"dead", "purge", "--yes", "--policy", ""},
+		{"dead", "purge", "--yes", "--device", ""},
+		{"dead", "purge", "--yes", "--code", ""},
+		{"dead", "purge", "--yes", "--since="},
+		{"dead", "ls", "--until", ""},
+		{"dead", "retry", "1", "--patch", ""},
+		{"dead", "retry", "1", "--body", ""},
+		{"dead", "retry", "1", "--event-time", ""},
 	} {
 		if _, stderr, status := command(t, "", args...); status != 2 || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%v: status %d: %s", args, status, stderr)

@@ -35,7 +35,7 @@ The exit status is 1 where something in the stream is no dead letter.`,
 			if err != nil {
 				return err
 			}
-			if err := h.read(nil); err != nil {
+			if err := h.read(cmd, nil); err != nil {
 				return err
 			}
 			nc, box, err := c.openDead(cmd.Context(), "dead ls")

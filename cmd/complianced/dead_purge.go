@@ -32,7 +32,7 @@ still refused is buried again.`,
   complianced dead purge --yes`,
 		Args: args(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := h.read(args); err != nil {
+			if err := h.read(cmd, args); err != nil {
 				return err
 			}
 			file, isFile := cmd.InOrStdin().(*os.File)

@@ -64,7 +64,10 @@ The exit status is 0 where each was applied, unchanged or stale.`,
 			if err != nil {
 				return err
 			}
-			if err := h.read(args); err != nil {
+			if err := h.read(cmd, args); err != nil {
+				return err
+			}
+			if err := notEmpty(cmd, "patch", "body", "event-time"); err != nil {
 				return err
 			}
 			if err := m.validate(len(h.sequences)); err != nil {

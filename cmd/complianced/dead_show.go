@@ -34,7 +34,7 @@ With -o json the payload is "payload" where it is text in UTF-8, else "payloadBa
 			if err != nil {
 				return err
 			}
-			if err := h.read(args); err != nil {
+			if err := h.read(cmd, args); err != nil {
 				return err
 			}
 			nc, box, err := c.openDead(cmd.Context(), "dead show")
