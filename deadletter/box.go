@@ -166,16 +166,6 @@ func (b *Box) Get(ctx context.Context, sequence uint64) (Letter, error) {
 	return parseRaw(raw)
 }
 
-// Of returns the newest letter of a report. The error is [ErrNotFound] where there is
-// none.
-func (b *Box) Of(ctx context.Context, stream string, report uint64) (Letter, error) {
-	raw, err := b.stream.GetLastMsgForSubject(ctx, fmt.Sprintf("%s*.%s.%d.*", compliance.DeadPrefix, stream, report))
-	if err != nil {
-		return Letter{}, told("read", err)
-	}
-	return parseRaw(raw)
-}
-
 func parseRaw(raw *jetstream.RawStreamMsg) (Letter, error) {
 	return Parse(Message{Subject: raw.Subject, Header: raw.Header, Body: raw.Data, Sequence: raw.Sequence, Stored: raw.Time})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -58,7 +59,7 @@ still refused is buried again.`,
 					return err
 				}
 			}
-			return errors.Join(purge(cmd, box, sequences), unreadable.err())
+			return errors.Join(purge(cmd, nc, box, sequences), unreadable.err())
 		},
 	}
 	h.add(cmd)
@@ -93,7 +94,7 @@ func (h *choice) toPurge(ctx context.Context, box *deadletter.Box, unreadable *u
 	return sequences, err
 }
 
-func purge(cmd *cobra.Command, box *deadletter.Box, sequences []uint64) error {
+func purge(cmd *cobra.Command, nc *nats.Conn, box *deadletter.Box, sequences []uint64) error {
 	p := newProgress(cmd.ErrOrStderr(), "purging", len(sequences), progressEvery)
 	group, ctx := errgroup.WithContext(cmd.Context())
 	group.SetLimit(maxDeletions)
@@ -116,7 +117,7 @@ func purge(cmd *cobra.Command, box *deadletter.Box, sequences []uint64) error {
 	case cmd.Context().Err() != nil:
 		return fmt.Errorf("interrupted after %d dead letters: the same command takes the others away", n)
 	case err != nil:
-		return fmt.Errorf("%w; %d dead letters were taken away", err, n)
+		return fmt.Errorf("%w; %d dead letters were taken away", explain(nc, err), n)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "took %d dead letters away\n", n)
 	return err

@@ -39,22 +39,29 @@ header Compliance-Retry-Of names the report that was refused.
 The command waits for what becomes of each and says it:
 
   applied, unchanged, stale   the dead letter is taken out of the list, and with it those that it
-                              was a retry of
+                              was a retry of, and those of its retries. Their sequences are told
   rejected                    the report is refused again: there is one dead letter more, which names
                               the first one. The first one stays
-  unknown                     accepted, but no result was heard: the dead letter stays. The same
-                              command is safe to give again
-  failed                      not sent; the reason is told
+  gone                        another command took the dead letter away meanwhile
+  unknown                     accepted, or perhaps so, but no result was heard: the dead letter stays.
+                              The same command is safe to give again
+  failed                      refused by the server, or not sent; the reason is told. The dead letter
+                              stays
 
 A dead letter whose retry was refused is retried by the flags no more, because the dead letter of
-the retry is; where it is named, it is.
+the retry is; where it is named, it is. What says that it is a retry is taken for one only where it
+is of the same record with the same event id, or, where both have no id, of the same event time.
+
+Dead letters are kept for 30 days and the tombstones of removed records, by default, for 14 (serve
+--tombstones): a retry that is older than the tombstone of a record that was removed brings the
+record back.
 
 With --patch each payload is changed first by a JSON merge patch (RFC 7396): its members replace
 those of the payload, and null takes a member out. With --body the payload of one is replaced. The
 event time stays that of the first payload: another lastReportedDateTime counts only where that of
 the first one was at fault or could not be read. What is wrong in ce-time is mended by --event-time.
 
-The exit status is 0 where each was applied, unchanged or stale.`,
+The exit status is 0 where each was applied, unchanged, stale or gone.`,
 		Example: `  complianced dead retry --code policyNotAllowed
   complianced dead retry 12 --patch '{"platform":8}'
   complianced dead retry 13 --body '{"status":"compliant"}'`,
@@ -96,7 +103,7 @@ The exit status is 0 where each was applied, unchanged or stale.`,
 
 func retry(cmd *cobra.Command, nc *nats.Conn, box *deadletter.Box, h *choice, m *mending, timeout time.Duration, asJSON bool) error {
 	unreadable := unreadables{w: cmd.ErrOrStderr()}
-	sequences, skipped, err := h.toRetry(cmd.Context(), box, &unreadable)
+	sequences, skipped, kin, err := h.toRetry(cmd.Context(), box, &unreadable)
 	if err != nil {
 		return err
 	}
@@ -113,7 +120,7 @@ func retry(cmd *cobra.Command, nc *nats.Conn, box *deadletter.Box, h *choice, m 
 	}
 	defer sender.Close()
 	r := &retrying{
-		box: box, sender: sender, mending: m, timeout: timeout, w: cmd.OutOrStdout(), asJSON: asJSON,
+		nc: nc, box: box, kin: kin, sender: sender, mending: m, timeout: timeout, w: cmd.OutOrStdout(), asJSON: asJSON,
 		progress: newProgress(cmd.ErrOrStderr(), "retrying", len(sequences), progressEvery), came: map[string]int{},
 	}
 	r.run(cmd.Context(), sequences)
@@ -121,43 +128,39 @@ func retry(cmd *cobra.Command, nc *nats.Conn, box *deadletter.Box, h *choice, m 
 	return errors.Join(r.conclude(cmd.Context(), cmd.ErrOrStderr(), len(sequences)), unreadable.err())
 }
 
-// toRetry returns the sequences of what is meant, and how many more the flags take whose
-// retry has a dead letter of its own.
-func (h *choice) toRetry(ctx context.Context, box *deadletter.Box, unreadable *unreadables) (sequences []uint64, skipped int, err error) {
-	if len(h.sequences) > 0 {
-		return h.sequences, 0, nil
-	}
-	type meant struct {
-		sequence uint64
-		report   string
-	}
-	var all []meant
-	retried := map[string]bool{}
+// toRetry returns the sequences of what is meant, how many more the flags take whose
+// retry has a dead letter of its own, and which letters belong together.
+func (h *choice) toRetry(ctx context.Context, box *deadletter.Box, unreadable *unreadables) (sequences []uint64, skipped int, kin *kinship, err error) {
+	kin = newKinship()
+	var meant []uint64
 	err = box.Each(ctx, deadletter.Filter{}, func(l deadletter.Letter, err error) error {
-		if err != nil {
+		switch {
+		case err == nil:
+			kin.add(&l)
+			if h.filter.Match(&l) {
+				meant = append(meant, l.Sequence)
+			}
+		case len(h.sequences) == 0:
 			unreadable.told(err)
-			return nil
-		}
-		if l.RetryOf != "" {
-			retried[l.RetryOf+" "+l.Envelope.Subject] = true // A device can claim this of its own reports only.
-		}
-		if h.filter.Match(&l) {
-			all = append(all, meant{l.Sequence, l.Report() + " " + l.Envelope.Subject})
 		}
 		return nil
 	})
-	for _, one := range all {
-		if retried[one.report] {
+	if len(h.sequences) > 0 || err != nil {
+		return h.sequences, 0, kin, err
+	}
+	for _, sequence := range meant {
+		if len(kin.later(sequence)) > 0 {
 			skipped++
 			continue
 		}
-		sequences = append(sequences, one.sequence)
+		sequences = append(sequences, sequence)
 	}
-	return sequences, skipped, err
+	return sequences, skipped, kin, nil
 }
 
 // What becomes of a retry beside the outcomes of a report.
 const (
+	retryGone    = "gone"
 	retryUnknown = "unknown"
 	retryFailed  = "failed"
 )
@@ -168,7 +171,7 @@ func retryResults() []string {
 	for _, outcome := range compliance.Outcomes() {
 		all = append(all, string(outcome))
 	}
-	return append(all, retryUnknown, retryFailed)
+	return append(all, retryGone, retryUnknown, retryFailed)
 }
 
 // retried is what became of a retry, as -o json prints it.
@@ -182,11 +185,21 @@ type retried struct {
 	Sequence uint64            `json:"sequence,omitempty"`
 	Error    *compliance.Error `json:"error,omitempty"`
 	Reason   string            `json:"reason,omitempty"`
+	// Deleted are the dead letters that were taken away: this one, those that it was a
+	// retry of, and those of its retries.
+	Deleted []uint64 `json:"deleted,omitempty"`
+
+	// kept says that the letter should be away, and is not.
+	kept bool
+	// stop says why the others are not to be tried.
+	stop error
 }
 
 // retrying sends letters again.
 type retrying struct {
+	nc       *nats.Conn
 	box      *deadletter.Box
+	kin      *kinship
 	sender   *publisher.Publisher
 	mending  *mending
 	timeout  time.Duration
@@ -196,18 +209,17 @@ type retrying struct {
 	mu   sync.Mutex // guards what follows
 	w    io.Writer
 	came map[string]int
-	// deaf says that a result was not heard.
-	deaf bool
+	stop error
 	err  error
 }
 
-// run sends all. It stops where a result is not heard: then nobody can say what becomes of
-// the others.
+// run sends all. It stops where a result is not heard, because nobody can say then what
+// becomes of the others, and where a right is missing.
 func (r *retrying) run(ctx context.Context, sequences []uint64) {
 	var group errgroup.Group
 	group.SetLimit(maxRetries)
 	for i, sequence := range sequences {
-		if ctx.Err() != nil || r.isDeaf() {
+		if ctx.Err() != nil || r.stopped() {
 			break
 		}
 		group.Go(func() error {
@@ -221,10 +233,10 @@ func (r *retrying) run(ctx context.Context, sequences []uint64) {
 	_ = group.Wait()
 }
 
-func (r *retrying) isDeaf() bool {
+func (r *retrying) stopped() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.deaf
+	return r.stop != nil
 }
 
 // one sends a letter again, and takes it out of the list where it was taken.
@@ -232,7 +244,9 @@ func (r *retrying) one(ctx context.Context, sequence uint64) retried {
 	told := retried{Letter: sequence, Result: retryFailed}
 	letter, err := getLetter(ctx, r.box, sequence)
 	if err != nil {
-		told.Reason = err.Error()
+		if told.Reason = err.Error(); errors.Is(err, deadletter.ErrNotFound) && r.kin.has(sequence) {
+			told.Result = retryGone // It was there when this command began.
+		}
 		return told
 	}
 	told.RetryOf = letter.Report()
@@ -244,57 +258,54 @@ func (r *retrying) one(ctx context.Context, sequence uint64) retried {
 	within, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	result, err := r.sender.PublishAndWait(within, report)
-	if silent, ok := errors.AsType[*publisher.NoResultError](err); ok {
-		told.Result, told.Stream, told.Sequence = retryUnknown, silent.Ack.Stream, silent.Ack.Sequence
-		told.Reason = "no result was heard; is complianced serve running?"
-		return told
-	}
 	if err != nil {
-		told.Reason = err.Error()
+		told.unheard(err)
 		return told
 	}
 	told.Result, told.Stream, told.Sequence, told.Error = string(result.Outcome), result.Stream, result.Sequence, result.Error
 	if result.Outcome != compliance.Rejected {
 		// What was applied is not to be listed, also where the command is interrupted now.
-		if err := r.forget(context.WithoutCancel(ctx), &letter); err != nil {
-			told.Reason = "the dead letter is still there: " + err.Error()
+		if err := r.forget(context.WithoutCancel(ctx), &told); err != nil {
+			told.kept, told.Reason = true, "the dead letter is still there: "+explain(r.nc, err).Error()
+			told.stop = errors.New("stopped, because dead letters cannot be deleted; the same command goes on with the others")
 		}
 	}
 	return told
 }
 
-// forget deletes a letter and those that it is a retry of. That it is one the device says,
-// and can say falsely: only letters of the same record go.
-func (r *retrying) forget(ctx context.Context, l *deadletter.Letter) error {
-	if err := deleteLetter(ctx, r.box, l.Sequence); err != nil {
-		return err
-	}
-	stream, number, _ := cutLast(l.RetryOf)
-	sequence, err := strconv.ParseUint(number, 10, 64)
-	if err != nil || compliance.RetryOf(stream, sequence) != l.RetryOf || strings.ContainsAny(stream, ".*> \t") {
-		return nil // It is no retry.
-	}
-	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
-	defer cancel()
-	first, err := r.box.Of(ctx, stream, sequence)
-	_, unreadable := errors.AsType[*deadletter.UnreadableError](err)
+var (
+	errUnheard = errors.New("stopped, because a result was not heard; the same command goes on with the others")
+	errNoRight = errors.New("stopped, because these credentials are not allowed what it takes; ask the operator for others")
+)
+
+// unheard says of a report that has no result what is known of it.
+func (t *retried) unheard(err error) {
+	silent, accepted := errors.AsType[*publisher.NoResultError](err)
+	unacked, open := errors.AsType[*publisher.UnackedError](err)
+	t.Reason = err.Error()
 	switch {
-	case errors.Is(err, deadletter.ErrNotFound), unreadable:
-		return nil
-	case err != nil:
-		return err
-	case first.Envelope.Subject != l.Envelope.Subject:
-		return nil
+	case accepted:
+		t.Result, t.Stream, t.Sequence = retryUnknown, silent.Ack.Stream, silent.Ack.Sequence
+		t.Reason, t.stop = "no result was heard; is complianced serve running?", errUnheard
+		if errors.Is(silent.Why, publisher.ErrNotAllowed) {
+			t.Reason, t.stop = "these credentials may not subscribe to compliance.result.>, where results come", errNoRight
+		}
+	case open && unacked.Attempts > 0:
+		t.Result, t.stop = retryUnknown, errUnheard
+	case errors.Is(err, publisher.ErrNotAllowed):
+		t.stop = errNoRight
 	}
-	return r.forget(ctx, &first)
 }
 
-// cutLast cuts a text around its last dot.
-func cutLast(text string) (before, after string, found bool) {
-	if i := strings.LastIndexByte(text, '.'); i >= 0 {
-		return text[:i], text[i+1:], true
+// forget deletes a letter and those that belong to it.
+func (r *retrying) forget(ctx context.Context, t *retried) error {
+	for _, sequence := range append([]uint64{t.Letter}, r.kin.of(t.Letter)...) {
+		if err := deleteLetter(ctx, r.box, sequence); err != nil {
+			return err
+		}
+		t.Deleted = append(t.Deleted, sequence)
 	}
-	return text, "", false
+	return nil
 }
 
 // tell prints what became of a letter.
@@ -304,15 +315,20 @@ func (r *retrying) tell(told retried) {
 	defer r.progress.add()
 	r.progress.clear()
 	r.came[told.Result]++
-	r.deaf = r.deaf || told.Result == retryUnknown
+	if r.stop == nil {
+		r.stop = told.stop
+	}
 	var err error
-	if told.Reason != "" && told.Result != retryUnknown && told.Result != retryFailed {
+	if told.kept {
 		err = fmt.Errorf("dead letter %d: %s", told.Letter, told.Reason)
 	}
 	if r.asJSON {
 		err = errors.Join(err, encodeLine(r.w, told))
 	} else {
 		why := plain(told.Reason)
+		if told.kept {
+			why = "" // The error at the end has it.
+		}
 		if told.Error != nil {
 			why = fmt.Sprintf("%s: %s", told.Error.Inner.Code, plain(told.Error.Message))
 		}
@@ -322,6 +338,12 @@ func (r *retrying) tell(told retried) {
 		}
 		if why != "" {
 			why = ": " + why
+		}
+		for i, other := range told.Deleted[min(1, len(told.Deleted)):] {
+			if i == 0 {
+				where += "; with it went"
+			}
+			where += " " + strconv.FormatUint(other, 10)
 		}
 		fmt.Fprintf(r.w, "%d  %s%s%s\n", told.Letter, told.Result, where, why)
 	}
@@ -339,14 +361,14 @@ func (r *retrying) conclude(ctx context.Context, w io.Writer, total int) error {
 		}
 	}
 	fmt.Fprintf(w, "%d of %d dead letters retried: %s\n", n, total, strings.Join(parts, ", "))
-	good := r.came[string(compliance.Applied)] + r.came[string(compliance.Unchanged)] + r.came[string(compliance.Stale)]
+	good := r.came[string(compliance.Applied)] + r.came[string(compliance.Unchanged)] + r.came[string(compliance.Stale)] + r.came[retryGone]
 	switch {
 	case r.err != nil:
 		return r.err
 	case ctx.Err() != nil:
 		return errors.New("interrupted; the same command goes on with the others")
 	case n < total:
-		return errors.New("stopped, because a result was not heard; the same command goes on with the others")
+		return r.stop
 	case good < total:
 		return errors.New("not every report was taken; complianced dead ls shows what is left")
 	}

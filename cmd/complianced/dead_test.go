@@ -250,20 +250,40 @@ func TestARetryTakesNoLetterOfAnotherRecordAway(t *testing.T) {
 	s.sends(js, "p.e", `{"platform":"8"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.1"})
 	s.sends(js, "p.e", `{"platform":"9"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.*"})
 	s.settled()
-	// Of its own record it can, and both are left alone here.
-	s.sends(js, "p.f", `{"platform":"8"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.5"})
+	// Of its own record it needs the same id or time, and cannot be of a later letter.
+	s.sends(js, "p.f", `{"platform":"8"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.5", "ce-id": "f"})
+	s.sends(js, "p.f", `{"platform":"9"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.4", "ce-id": "g"})
 	s.sends(js, "p.f", `{"platform":"9"}`, map[string]string{"Compliance-Retry-Of": "COMPLIANCE_STATUS.4"})
 	s.settled()
-	s.run("", "dead", "retry", "2", "3", "--patch", `{"platform":8}`)
+	s.run("", "dead", "retry", "2", "3", "6", "--patch", `{"platform":8}`)
 	if left := s.dead(js); len(left) != 3 || left[0].Sequence != 1 {
 		t.Fatalf("left are %+v", left)
 	}
 	out, stderr, status := s.tries("dead", "retry", "--patch", `{"platform":8}`)
-	if status != 0 || !strings.HasPrefix(out, "1  applied") || !strings.HasPrefix(stderr, "2 dead letters are left alone") {
+	if status != 0 || !strings.HasSuffix(stderr, "3 of 3 dead letters retried: 1 applied, 2 stale\n") || strings.Contains(out+stderr, "with it went") || strings.Contains(stderr, "left alone") {
 		t.Errorf("status %d: %s%s", status, out, stderr)
 	}
-	// Each of the two takes the other along.
-	s.run("", "dead", "retry", "4", "--patch", `{"platform":8}`)
+}
+
+func TestARetryTakesAllLettersOfItsReportAway(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	s.sends(js, "p.d", `{"platform":"8"}`, nil)
+	s.sends(js, "p.e", `{"platform":"8"}`, map[string]string{"ce-id": "e"})
+	s.settled()
+	for _, named := range []string{"1", "3", "2", "5"} { // 3 and 4 are of 1, 5 and 6 of 2.
+		if out, _, status := s.tries("dead", "retry", named); status != 1 || !strings.Contains(out, "rejected") {
+			t.Fatal(out)
+		}
+	}
+	if out := s.run("", "dead", "retry", "3", "--patch", `{"platform":8}`); !strings.HasPrefix(out, "3  applied as COMPLIANCE_STATUS.7; with it went 1 4\n") {
+		t.Error(out)
+	}
+	// The first one's letter, where the newest is named with it, is gone.
+	out, stderr, status := s.tries("dead", "retry", "6", "2", "--patch", `{"platform":8}`, "-o", "json")
+	if status != 0 || !strings.Contains(out, `"deleted":[6,2,5]}`) || !strings.Contains(out, `{"letter":2,"result":"gone"`) || !strings.Contains(stderr, "2 of 2 dead letters retried: 1 applied, 1 gone\n") {
+		t.Errorf("status %d: %s%s", status, out, stderr)
+	}
 	if left := s.dead(js); len(left) != 0 {
 		t.Errorf("left are %+v", left)
 	}
@@ -305,6 +325,13 @@ func TestARetryOfWhichNothingIsHeardLeavesTheLetter(t *testing.T) {
 	}
 	if out, _, _ = command(t, "", append(args, "9")...); !strings.HasPrefix(out, "9  failed: there is no such dead letter") {
 		t.Error(out)
+	}
+	if err := js.DeleteStream(t.Context(), "COMPLIANCE_STATUS"); err != nil {
+		t.Fatal(err)
+	}
+	// An attempt was made, and nobody knows of it.
+	if out, stderr, status = command(t, "", args...); status != 1 || !strings.HasPrefix(out, "1  unknown: publish report: no PubAck") || !strings.Contains(stderr, "1 of 2 dead letters") {
+		t.Errorf("status %d: %s%s", status, out, stderr)
 	}
 	if out, _, status = command(t, "", "dead", "ls", "--nats-url", b.url("")); status != 0 || strings.Count(out, "\n") != 3 {
 		t.Errorf("status %d: %s", status, out)
