@@ -288,6 +288,7 @@ func TestTheDocumentListsAllThereIs(t *testing.T) {
 		"/components/schemas/DeadLetterHeaders/properties": {
 			compliance.HeaderCode, compliance.HeaderProperty, compliance.HeaderError, compliance.HeaderSubject, compliance.HeaderStream,
 			compliance.HeaderSequence, compliance.HeaderStored, compliance.HeaderRetryOf, compliance.HeaderDropped, compliance.HeaderEventID,
+			compliance.HeaderDroppedDeciding, compliance.HeaderDroppedBody, "Nats-Expected-Last-Subject-Sequence",
 			compliance.HeaderReportPrefix + compliance.HeaderMsgID, compliance.HeaderReportPrefix + compliance.HeaderStored,
 		},
 	} {

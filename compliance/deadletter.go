@@ -22,6 +22,11 @@ const (
 	// HeaderDropped says how many of the report's headers, which are otherwise kept,
 	// the dead letter lacks.
 	HeaderDropped = "Compliance-Dropped-Headers"
+	// HeaderDroppedDeciding says how many of these are [Deciding].
+	HeaderDroppedDeciding = "Compliance-Dropped-Deciding"
+	// HeaderDroppedBody says that the dead letter lacks the report's payload, and how
+	// many bytes that had.
+	HeaderDroppedBody = "Compliance-Dropped-Body"
 	// HeaderReportPrefix begins the name of a header that the report had under the rest
 	// of the name, where it would say something else of the dead letter.
 	HeaderReportPrefix = "Compliance-Report-"
@@ -55,6 +60,13 @@ func (e *Envelope) Kept() map[string][]string {
 		kept[HeaderReportPrefix+HeaderStored] = []string{h.stored.value}
 	}
 	return kept
+}
+
+// Deciding reports whether a header that [Envelope.Kept] returns says which report it is: its
+// id, its time, when it was first stored, or what it is a retry of.
+func Deciding(name string) bool {
+	return foldsTo(name, HeaderEventID) || foldsTo(name, HeaderEventTime) || foldsTo(name, HeaderRetryOf) ||
+		strings.HasPrefix(name, HeaderReportPrefix)
 }
 
 // ReportHeader is the inverse of [Envelope.Kept]: of the headers of a dead letter it

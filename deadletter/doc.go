@@ -5,7 +5,7 @@
 //
 //   - A [Letter] holds the report as it was, as far as it decides anything: decoding
 //     its envelope under the same rules gives the same verdict, unless the letter says
-//     that headers were dropped.
+//     that its body was lost, or headers that decide.
 //   - A message that is no dead letter is told as an [*UnreadableError] and does not
 //     stop a list.
 //   - A list ends at what the stream held when the list began, or a little later.

@@ -33,9 +33,13 @@ type Letter struct {
 	// RetryOf is, where the report was sent again by dead retry, the report of the
 	// earlier dead letter, as [compliance.RetryOf] has it; otherwise empty.
 	RetryOf string
-	// Dropped is how many of the report's headers did not fit into the letter. Where it
-	// is not 0, the id and the time of the report, and its body, may be lost.
-	Dropped int
+	// Dropped is how many of the report's headers did not fit into the letter, and
+	// DroppedDeciding how many of these are [compliance.Deciding]. Where the latter is not
+	// 0, the id and the time of the report are not known.
+	Dropped, DroppedDeciding int
+	// LostBody is how many bytes the report's body had, where it did not fit into the
+	// letter; 0 where the letter has it.
+	LostBody int
 }
 
 // Report names the report of the letter, as [compliance.RetryOf] has it.
@@ -126,13 +130,18 @@ func (l *Letter) readError(header map[string][]string) error {
 	return nil
 }
 
-func (l *Letter) readDropped(header map[string][]string) (err error) {
-	text := header[compliance.HeaderDropped]
-	if len(text) == 0 {
-		return nil
-	}
-	if l.Dropped, err = strconv.Atoi(text[0]); err != nil || len(text) > 1 || l.Dropped < 0 {
-		return fmt.Errorf("the header %s is no number", compliance.HeaderDropped)
+func (l *Letter) readDropped(header map[string][]string) error {
+	for name, n := range map[string]*int{
+		compliance.HeaderDropped: &l.Dropped, compliance.HeaderDroppedDeciding: &l.DroppedDeciding, compliance.HeaderDroppedBody: &l.LostBody,
+	} {
+		text := header[name]
+		if len(text) == 0 {
+			continue
+		}
+		var err error
+		if *n, err = strconv.Atoi(text[0]); err != nil || len(text) > 1 || *n < 0 {
+			return fmt.Errorf("the header %s is no number", name)
+		}
 	}
 	return nil
 }

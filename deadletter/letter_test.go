@@ -40,6 +40,7 @@ func TestALetterIsReadStrictly(t *testing.T) {
 	}
 	for name, values := range map[string][]string{
 		"Compliance-Subject": {""}, "Compliance-Error": {about}, "Compliance-Dropped-Headers": {"x"},
+		"Compliance-Dropped-Deciding": {""}, "Compliance-Dropped-Body": {"1", "2"},
 	} {
 		m := message()
 		m.Header[name] = values
@@ -49,8 +50,10 @@ func TestALetterIsReadStrictly(t *testing.T) {
 	}
 	m := message()
 	m.Header["Compliance-Dropped-Headers"] = []string{"2"}
-	if letter, err := deadletter.Parse(m); err != nil || letter.Dropped != 2 {
-		t.Error(letter.Dropped, err)
+	m.Header["Compliance-Dropped-Deciding"] = []string{"1"}
+	m.Header["Compliance-Dropped-Body"] = []string{"17"}
+	if letter, err := deadletter.Parse(m); err != nil || letter.Dropped != 2 || letter.DroppedDeciding != 1 || letter.LostBody != 17 {
+		t.Errorf("%+v, %v", letter, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,8 +126,28 @@ func (r receipt) wait(ctx context.Context) error {
 // server refuses the whole one: better than a partition that stands still.
 func (p *Publisher) buryBare(ctx context.Context, letter DeadLetter) error {
 	m := letter.bare()
-	m.Header.Set(compliance.HeaderDropped, strconv.Itoa(len(letter.Envelope.Header)))
+	setCount(m, compliance.HeaderDroppedBody, len(letter.Envelope.Body))
+	dropped(m, slices.Collect(maps.Keys(letter.Envelope.Kept())))
 	return p.send(m).wait(ctx)
+}
+
+// dropped says how many headers of the report a dead letter lacks.
+func dropped(m *nats.Msg, names []string) {
+	deciding := 0
+	for _, name := range names {
+		if compliance.Deciding(name) {
+			deciding++
+		}
+	}
+	setCount(m, compliance.HeaderDropped, len(names))
+	setCount(m, compliance.HeaderDroppedDeciding, deciding)
+}
+
+// setCount sets a header to a number, unless that is 0.
+func setCount(m *nats.Msg, name string, n int) {
+	if n > 0 {
+		m.Header.Set(name, strconv.Itoa(n))
+	}
 }
 
 // alreadyThere tells the refusal of a second dead letter of the same report.
@@ -152,27 +173,44 @@ func refusedForGood(err error) bool {
 }
 
 // message returns the dead letter as it is published: what bare returns, the body
-// verbatim, and the report's headers that are kept, those with the smallest names first.
+// verbatim, and of the report's headers that are kept as many as fit.
 func (d DeadLetter) message() *nats.Msg {
 	m := d.bare()
 	m.Data = d.Envelope.Body
-	left, dropped := maxKeptHeaders, 0
-	kept := d.Envelope.Kept()
-	for _, name := range slices.Sorted(maps.Keys(kept)) {
-		values := kept[name]
-		for _, value := range values {
-			left -= len(name) + len(value) + len(": \r\n")
-		}
-		if left < 0 || !writable(name) {
-			dropped++
+	kept, left := d.Envelope.Kept(), maxKeptHeaders
+	var lacks []string
+	for _, name := range inOrder(kept) {
+		if size := headerSize(name, kept[name]); size <= left && writable(name) {
+			m.Header[name] = kept[name]
+			left -= size
 			continue
 		}
-		m.Header[name] = values
+		lacks = append(lacks, name)
 	}
-	if dropped > 0 {
-		m.Header.Set(compliance.HeaderDropped, strconv.Itoa(dropped))
-	}
+	dropped(m, lacks)
 	return m
+}
+
+// inOrder returns the names of headers in the order in which they are kept: those that
+// decide, and then the others, the smallest of each first.
+func inOrder(header map[string][]string) []string {
+	return slices.SortedFunc(maps.Keys(header), func(a, b string) int {
+		if first := compliance.Deciding(a); first != compliance.Deciding(b) {
+			if first {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(headerSize(a, header[a]), headerSize(b, header[b])), strings.Compare(a, b))
+	})
+}
+
+// headerSize is what a header takes in a message, in bytes.
+func headerSize(name string, values []string) (n int) {
+	for _, value := range values {
+		n += len(name) + len(value) + len(": \r\n")
+	}
+	return n
 }
 
 // writable tells whether the client writes a header of this name. It reads names

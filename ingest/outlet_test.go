@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -98,13 +99,51 @@ func TestAReplyThatNoSubjectCanHoldDoesNotStopTheWorker(t *testing.T) {
 
 func TestADeadLetterKeepsAsManyHeadersAsTheServerTakes(t *testing.T) {
 	b := startBroker(t, single)
-	b.publish("compliance.status.p.d", `{`, "ce-a", "small", "ce-b", strings.Repeat("b", 60<<10), "ce-c", "small", "other", "not kept")
+	large := func(n int) string { return strings.Repeat("x", n<<10) }
+	b.publish("compliance.status.p.d", `{`, "ce-a", "small", "ce-aa", large(30), "ce-b", large(33), "ce-c", "small", "ce-id", "7", "other", "not kept")
 	headers := b.goesOn()
-	if headers.Get("Compliance-Code") != "malformedJson" || headers.Get("ce-a") != "small" {
+	if headers.Get("Compliance-Code") != "malformedJson" || headers.Get("ce-a") != "small" || headers.Get("ce-c") != "small" || headers.Get("ce-id") != "7" || headers["ce-aa"] == nil {
 		t.Errorf("%v", headers)
 	}
-	if dropped := headers.Get("Compliance-Dropped-Headers"); dropped != "2" || headers["ce-b"] != nil || headers["ce-c"] != nil {
-		t.Errorf("dropped: %q, ce-c: %v", dropped, headers["ce-c"])
+	if dropped := headers.Get("Compliance-Dropped-Headers"); dropped != "1" || headers["ce-b"] != nil || headers["Compliance-Dropped-Deciding"] != nil || headers["Compliance-Dropped-Body"] != nil {
+		t.Errorf("dropped: %q; %v", dropped, headers)
+	}
+}
+
+func TestADeadLetterKeepsWhatDecidesFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		header                 map[string][]string
+		kept                   string
+		dropped, ofThoseDecide string
+	}{
+		"others make way": {
+			map[string][]string{"CE-A": {strings.Repeat("a", 20<<10)}, "CE-ID": {"i"}, "ce-time": {strings.Repeat("t", 20<<10)}, "Compliance-Retry-Of": {"S.1"}, "Compliance-Stored": {"s"}},
+			"CE-ID Compliance-Report-Compliance-Stored Compliance-Retry-Of ce-time", "1", "",
+		},
+		"one does not fit": {
+			map[string][]string{"ce-a": {"a"}, "ce-id": {strings.Repeat("i", 33<<10)}, "ce-time": {"t"}},
+			"ce-a ce-time", "1", "1",
+		},
+		"both": {
+			map[string][]string{"ce-a": {strings.Repeat("a", 33<<10)}, "Nats-Msg-Id": {strings.Repeat("i", 33<<10)}, "traceparent": {"t"}},
+			"traceparent", "2", "1",
+		},
+	} {
+		js := &fakeJetStream{answer: func(*nats.Msg) error { return nil }}
+		if _, err := ingest.NewPublisher(js).Bury(t.Context(), []ingest.DeadLetter{letterOf(t, compliance.Envelope{Header: c.header})}); err != nil {
+			t.Fatal(err)
+		}
+		h := js.messages[0].Header
+		have := []string{}
+		for name := range h {
+			if (compliance.Deciding(name) || strings.HasPrefix(strings.ToLower(name), "ce-") || name == "traceparent") && len(h[name]) > 0 {
+				have = append(have, name)
+			}
+		}
+		slices.Sort(have)
+		if strings.Join(have, " ") != c.kept || h.Get("Compliance-Dropped-Headers") != c.dropped || h.Get("Compliance-Dropped-Deciding") != c.ofThoseDecide {
+			t.Errorf("%s: %v, dropped %q, of those %q", name, have, h.Get("Compliance-Dropped-Headers"), h.Get("Compliance-Dropped-Deciding"))
+		}
 	}
 }
 
@@ -246,24 +285,24 @@ func TestALetterThatTheServerRefusesForGoodIsKeptBare(t *testing.T) {
 	if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	b.publish("compliance.status.p.d", `{"userName":1,"x":"`+strings.Repeat("x", 8<<10)+`"}`, "ce-a", "1", "ce-b", "2")
+	b.publish("compliance.status.p.d", `{"userName":1,"x":"`+strings.Repeat("x", 8<<10)+`"}`, "ce-a", "1", "ce-id", "2", "other", "not kept")
 	headers := b.goesOn()
 	_, letter := b.letters()
-	if headers.Get("Compliance-Dropped-Headers") != "2" || headers["ce-a"] != nil || len(letter.Data) != 0 || headers.Get("Compliance-Code") == "" {
+	if headers.Get("Compliance-Dropped-Headers") != "2" || headers.Get("Compliance-Dropped-Deciding") != "1" || headers.Get("Compliance-Dropped-Body") != "8213" || headers["ce-a"] != nil || len(letter.Data) != 0 || headers.Get("Compliance-Code") == "" {
 		t.Errorf("%d bytes, %v", len(letter.Data), headers)
 	}
 }
 
 func TestALetterThatTheServerDoesNotTakeAtAllIsKeptBare(t *testing.T) {
 	b := startBroker(t, single)
-	b.publish("compliance.status.p.d", `{"userName":1,"x":"`+strings.Repeat("x", 12<<10)+`"}`, "ce-a", "1")
+	b.publish("compliance.status.p.d", `{"userName":1,"x":"`+strings.Repeat("x", 12<<10)+`"}`)
 	// From now on its server takes less than the report has, as after a move to
 	// another one.
 	b.change = func(o *server.Options) { o.MaxPayload = 8 << 10 }
 	b.restart(func() {})
 	headers := b.goesOn()
 	_, letter := b.letters()
-	if headers.Get("Compliance-Dropped-Headers") != "1" || len(letter.Data) != 0 || headers.Get("Compliance-Code") != "typeMismatch" {
+	if headers["Compliance-Dropped-Headers"] != nil || headers.Get("Compliance-Dropped-Body") != "12309" || len(letter.Data) != 0 || headers.Get("Compliance-Code") != "typeMismatch" {
 		t.Errorf("%d bytes, %v", len(letter.Data), headers)
 	}
 }

@@ -167,20 +167,24 @@ type letterLine struct {
 	Code     compliance.Code `json:"code"`
 	Property string          `json:"property,omitempty"`
 	// Subject, Stream, ReportSequence and Stored are of the report.
-	Subject        string           `json:"subject"`
-	Stream         string           `json:"stream"`
-	ReportSequence uint64           `json:"reportSequence"`
-	Stored         string           `json:"stored"`
-	RetryOf        string           `json:"retryOf,omitempty"`
-	DroppedHeaders int              `json:"droppedHeaders,omitempty"`
-	Error          compliance.Error `json:"error"`
+	Subject        string `json:"subject"`
+	Stream         string `json:"stream"`
+	ReportSequence uint64 `json:"reportSequence"`
+	Stored         string `json:"stored"`
+	RetryOf        string `json:"retryOf,omitempty"`
+	// These three are what the letter lacks; LostBody is in bytes.
+	DroppedHeaders  int              `json:"droppedHeaders,omitempty"`
+	DroppedDeciding int              `json:"droppedDeciding,omitempty"`
+	LostBody        int              `json:"lostBody,omitempty"`
+	Error           compliance.Error `json:"error"`
 }
 
 func lineOf(l *deadletter.Letter) letterLine {
 	return letterLine{
 		Sequence: l.Sequence, Buried: compliance.FormatStored(l.Buried), Code: l.Code, Property: l.Property,
 		Subject: l.Envelope.Subject, Stream: l.Stream, ReportSequence: l.Envelope.Sequence,
-		Stored: compliance.FormatStored(l.Envelope.Stored), RetryOf: l.RetryOf, DroppedHeaders: l.Dropped, Error: l.Error,
+		Stored: compliance.FormatStored(l.Envelope.Stored), RetryOf: l.RetryOf, Error: l.Error,
+		DroppedHeaders: l.Dropped, DroppedDeciding: l.DroppedDeciding, LostBody: l.LostBody,
 	}
 }
 

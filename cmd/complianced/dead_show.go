@@ -25,7 +25,8 @@ func newDeadShow(c *common) *cobra.Command {
 under the part of the payload that breaks it a caret. What a terminal must not get is written as
 an escape (\u001b; a byte that is no UTF-8 as \xff).
 
-With -o json the payload is "payload" where it is text in UTF-8, else "payloadBase64".`,
+With -o json the payload is "payload" where it is text in UTF-8, else "payloadBase64". A payload that
+did not fit into the letter is neither, and "lostBody" says how many bytes it had.`,
 		Example: `  complianced dead show 12
   complianced dead show 12 -o json | jq -r .payload`,
 		Args: args(cobra.MinimumNArgs(1)),
@@ -71,7 +72,7 @@ func getLetter(ctx context.Context, box *deadletter.Box, sequence uint64) (deadl
 // depends on the deployment is only in the letter.
 func faultsIn(l *deadletter.Letter) []fault {
 	var found []compliance.Violation
-	if _, rejection := compliance.Decode(&l.Envelope); rejection != nil {
+	if _, rejection := compliance.Decode(&l.Envelope); rejection != nil && l.LostBody == 0 {
 		found = rejection.Violations
 	}
 	faults := make([]fault, 0, len(l.Error.Details))
@@ -100,10 +101,12 @@ type letterObject struct {
 
 func shownLetter(l *deadletter.Letter) letterObject {
 	o := letterObject{letterLine: lineOf(l), EventID: l.Error.Inner.RequestID, Headers: l.Envelope.Header, Faults: faultsIn(l)}
-	if utf8.Valid(l.Envelope.Body) {
+	switch {
+	case l.LostBody > 0:
+	case utf8.Valid(l.Envelope.Body):
 		text := string(l.Envelope.Body)
 		o.Payload = &text
-	} else {
+	default:
 		o.PayloadBase64 = l.Envelope.Body
 	}
 	return o
@@ -134,10 +137,17 @@ func printLetter(w io.Writer, l *deadletter.Letter, more bool) {
 		}
 	}
 	if l.Dropped > 0 {
-		fmt.Fprintf(w, "  %d headers of the report did not fit into the letter; its payload may be missing, too\n", l.Dropped)
+		fmt.Fprintf(w, "  %d headers of the report did not fit into the letter\n", l.Dropped)
+	}
+	if l.DroppedDeciding > 0 {
+		fmt.Fprintln(w, "  among them are those that its id and time come from")
 	}
 	fmt.Fprintln(w)
 	printFaults(w, l.Envelope.Body, faultsIn(l))
+	if l.LostBody > 0 {
+		fmt.Fprintf(w, "\nthe payload of %d bytes did not fit into the letter\n", l.LostBody)
+		return
+	}
 	body := l.Envelope.Body
 	fmt.Fprintf(w, "\npayload of %d bytes:\n", len(body))
 	shown := body

@@ -337,3 +337,39 @@ func TestARetryOfWhichNothingIsHeardLeavesTheLetter(t *testing.T) {
 		t.Errorf("status %d: %s", status, out)
 	}
 }
+
+// Where the server took no more, a letter has no payload: that is told, and a retry needs
+// a new one.
+func TestALetterWhosePayloadIsLost(t *testing.T) {
+	s := serve(t)
+	_, js := s.client()
+	m := nats.NewMsg("compliance.dead.malformedJson.COMPLIANCE_STATUS.7.1700000000000000005")
+	for name, value := range map[string]string{
+		"Compliance-Code": "malformedJson", "Compliance-Subject": "compliance.status.p.d", "Compliance-Stream": "COMPLIANCE_STATUS",
+		"Compliance-Sequence": "7", "Compliance-Stored": "2023-11-14T22:13:20.000000005Z", "Compliance-Dropped-Body": "12309", "Compliance-Dropped-Headers": "1",
+		"Compliance-Error": `{"code":"badRequest","message":"m","details":[{"code":"malformedJson","message":"m"}],"innerError":{"code":"malformedJson"}}`,
+	} {
+		m.Header.Set(name, value)
+	}
+	if _, err := js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	shown := s.run("", "dead", "show", "1")
+	if !strings.HasSuffix(shown, "  1 headers of the report did not fit into the letter\n\nreport: malformedJson: m\n\nthe payload of 12309 bytes did not fit into the letter\n") {
+		t.Error(shown)
+	}
+	if shown = s.run("", "dead", "show", "1", "-o", "json"); strings.Contains(shown, `"payload"`) || !strings.Contains(shown, `"lostBody":12309`) {
+		t.Error(shown)
+	}
+	for _, args := range [][]string{{"dead", "retry"}, {"dead", "retry", "1", "--patch", "{}"}} {
+		if out, _, status := s.tries(args...); status != 1 || out != "1  failed: its payload of 12309 bytes did not fit into the letter: give it by --body\n" {
+			t.Errorf("status %d: %s", status, out)
+		}
+	}
+	if out := s.run("", "dead", "retry", "1", "--body", `{"platform":8}`); !strings.HasPrefix(out, "1  applied as COMPLIANCE_STATUS.1\n") {
+		t.Error(out)
+	}
+	if o := s.origin("p", "d", "platform"); o.EventTime != "2023-11-14T22:13:20.000000000Z" {
+		t.Error(o)
+	}
+}

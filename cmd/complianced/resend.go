@@ -79,8 +79,11 @@ func again(l *deadletter.Letter, m *mending) (publisher.Outgoing, error) {
 	if err != nil {
 		return publisher.Outgoing{}, errors.New("its subject names no record, so it cannot be sent again; complianced publish sends its payload for a right one")
 	}
-	if l.Dropped > 0 {
-		return publisher.Outgoing{}, fmt.Errorf("%d of its headers were dropped, so its id and time are not known; complianced publish sends its payload anew", l.Dropped)
+	if l.DroppedDeciding > 0 {
+		return publisher.Outgoing{}, errors.New("headers that its id and time come from were dropped; complianced publish sends its payload anew")
+	}
+	if l.LostBody > 0 && m.body == "" {
+		return publisher.Outgoing{}, fmt.Errorf("its payload of %d bytes did not fit into the letter: give it by --body", l.LostBody)
 	}
 	e := l.Envelope
 	if e.Body, err = m.apply(e.Body); err != nil {

@@ -121,10 +121,18 @@ func TestTheHeadersOfAReportThatIsSentAgain(t *testing.T) {
 		t.Error("the letter was changed")
 	}
 	letter.Dropped = 1
+	if _, _, err := complianced.Again(&letter, ""); err != nil {
+		t.Error(err)
+	}
+	letter.LostBody = 9
+	if _, _, err := complianced.Again(&letter, ""); err == nil || !strings.Contains(err.Error(), "--body") {
+		t.Error(err)
+	}
+	letter.LostBody, letter.DroppedDeciding = 0, 1
 	if _, _, err := complianced.Again(&letter, ""); err == nil || !strings.Contains(err.Error(), "publish") {
 		t.Error(err)
 	}
-	letter.Dropped, letter.Envelope.Subject = 0, "compliance.status.p.d.e"
+	letter.DroppedDeciding, letter.Envelope.Subject = 0, "compliance.status.p.d.e"
 	if _, _, err := complianced.Again(&letter, ""); err == nil || !strings.Contains(err.Error(), "publish") {
 		t.Error(err)
 	}
