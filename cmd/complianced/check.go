@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/complianced/complianced/compliance"
@@ -72,6 +74,9 @@ func (k *checking) envelope(cmd *cobra.Command) (compliance.Envelope, error) {
 		}
 		e.Header[name] = append(e.Header[name], strings.TrimSpace(value))
 	}
+	if k.at != "" && holds(e.Header, compliance.HeaderEventTime) {
+		return e, usagef("--event-time and a --header ce-time do not go together")
+	}
 	if k.at != "" {
 		e.Header[compliance.HeaderEventTime] = []string{k.at}
 	}
@@ -95,7 +100,9 @@ func deviceIn(body []byte) string {
 	var named struct {
 		ID string `json:"id"`
 	}
-	if err := json.Unmarshal(body, &named); err == nil && compliance.ValidID(named.ID) {
+	// Unlike encoding/json this one takes no ID for id.
+	err := jsonv2.Unmarshal(body, &named, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if err == nil && compliance.ValidID(named.ID) {
 		return named.ID
 	}
 	return "device"

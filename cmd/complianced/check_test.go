@@ -42,6 +42,8 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"the id of another device", `{"id":"d"}`, []string{"--device", "e"}, 1, "1:7: id: idMismatch: "},
 		{"the id of the device", `{"id":"d"}`, []string{"--device", "d"}, 0, "the report is right"},
 		{"an id alone", `{"id":"d","status":"error"}`, nil, 0, "the report is right; of a device without a record it makes this one:\n"},
+		{"a name that is none beside it", `{"id":"a","ID":"b"}`, nil, 1, "1:11: ID: unknownProperty: "},
+		{"two event times", `{}`, []string{"--event-time", "2026-01-31T12:00:00Z", "--header", "CE-Time: 2026-01-30T12:00:00Z"}, 2, ""},
 		{"no id", `{"id":"a b"}`, nil, 1, "1:7: id: idMismatch: "},
 		{"no policy", `{}`, []string{"--policy", "a.b"}, 1, "report: invalidSubject: "},
 		{"a deletion", `{"@removed":{}}`, []string{"--event-time", "2026-01-31T12:00:00Z"}, 0, "the report is right: it removes the record, as of 2026-01-31T12:00:00.000000000Z\n"},
@@ -63,7 +65,7 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 				if diff := cmp.Diff(c.out, out); diff != "" {
 					t.Error(diff)
 				}
-			} else if !strings.Contains(out, c.out) {
+			} else if !strings.Contains(out, c.out) || strings.Contains(out, "idMismatch") != strings.Contains(c.out, "idMismatch") {
 				t.Errorf("%s\nwant %s", out, c.out)
 			}
 		})

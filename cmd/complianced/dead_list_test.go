@@ -67,6 +67,14 @@ func TestWhatTheCommandsForDeadLettersPrint(t *testing.T) {
 			t.Errorf("%s: %s, want %s", args, have, want)
 		}
 	}
+	// A letter is found by its own time, which has more digits than count.
+	out, _, _ = s.tries("dead", "ls")
+	for sequence, stored := range instant.FindAllString(out, -1) {
+		out, _, _ := s.tries("dead", "ls", "--since", stored, "--until", stored, "-o", "json")
+		if !strings.Contains(out, fmt.Sprintf(`{"sequence":%d,`, sequence+1)) {
+			t.Errorf("letter %d is not there at %s", sequence+1, stored)
+		}
+	}
 	shown := instant.ReplaceAllString(s.run("", "dead", "show", "1", "4"), "TIME")
 	want = `dead letter 1, buried TIME
   report    COMPLIANCE_STATUS.1

@@ -175,7 +175,8 @@ func instants(flag, text string) (first, last time.Time, err error) {
 	if err != nil {
 		return first, last, usagef("--%s: %w; or a day as 2026-01-31", flag, err)
 	}
-	return at.Ticks().Time(), at.Ticks().Time(), nil
+	first = at.Ticks().Time()
+	return first, first.Add(99), nil // Of a time in nanoseconds the tick counts.
 }
 
 // pageWriter writes the records of a page.
