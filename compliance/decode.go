@@ -91,6 +91,7 @@ func (r Rules) Decode(e *Envelope) (Report, *Rejection) {
 			Key:        d.report.Key,
 			Reply:      d.report.Reply,
 			EventID:    d.report.EventID,
+			EventTime:  d.report.Version.Time,
 			Stored:     e.Stored,
 			Violations: d.violations,
 		}
@@ -152,7 +153,7 @@ func (d *decoding) eventTime(h *headers, storeTime time.Time) {
 	}
 	limit := stored
 	if h.stored.present {
-		first, err := parseStored(h.stored.value)
+		first, err := ParseStored(h.stored.value)
 		if err != nil {
 			d.violate(InvalidDateTime, HeaderStored, -1, "the header is not a DateTimeOffset in UTC with nine digits of a second")
 			first = stored

@@ -89,6 +89,37 @@ func lower(c byte) byte {
 	return c
 }
 
+// Taken are the headers of a report that decide something, as the law takes them:
+// of several spellings the bytewise smallest, of it the first value.
+type Taken struct {
+	// EventID is ce-id, else Nats-Msg-Id; empty where the event id is a hash.
+	EventID string
+	// EventTime and Stored are ce-time and Compliance-Stored, right or not; nil where
+	// the report has none.
+	EventTime, Stored *string
+}
+
+// Taken returns the headers that decide something.
+func (e *Envelope) Taken() Taken {
+	h := e.headers()
+	return Taken{EventID: h.id(), EventTime: h.eventTime.text(), Stored: h.stored.text()}
+}
+
+func (h *header) text() *string {
+	if !h.present {
+		return nil
+	}
+	return &h.value
+}
+
+// id is the event id that the report came with; empty where there is none.
+func (h *headers) id() string {
+	if h.eventID.value != "" {
+		return h.eventID.value
+	}
+	return h.msgID.value
+}
+
 // Replayed reports whether this is a report that was sent again, which a header tells.
 func (e *Envelope) Replayed() bool {
 	h := e.headers()
@@ -104,10 +135,8 @@ func KeptWithDeadLetter(name string) bool {
 // eventID returns the 64-bit xxh3 of the report's id and the id itself, which
 // is the hash in hex where the report came without one.
 func (e *Envelope) eventID(h *headers, key Key) (uint64, string) {
-	for _, id := range []string{h.eventID.value, h.msgID.value} {
-		if id != "" {
-			return xxh3.HashString(id), id
-		}
+	if id := h.id(); id != "" {
+		return xxh3.HashString(id), id
 	}
 	var hasher xxh3.Hasher
 	_, _ = hasher.WriteString(key.Policy)

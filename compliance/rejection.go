@@ -28,7 +28,9 @@ type Rejection struct {
 	// Reply is where the result goes, as in [Report].
 	Reply string
 	// EventID is the id that the report came with, else its hash in hex.
-	EventID    string
+	EventID string
+	// EventTime is the event time that the law took; 0 where it cannot be read.
+	EventTime  Ticks
 	Stored     time.Time
 	Violations []Violation
 }

@@ -22,6 +22,9 @@ const MaxReport = 64 << 10
 type Outgoing struct {
 	// Key names the record.
 	Key compliance.Key
+	// Subject takes the place of Key for a report that names no record, and only for
+	// one: a replay sends it again so that it is refused again. Defaults to that of Key.
+	Subject string
 	// Body is the patch: one JSON object. It is not changed, and must not be
 	// until the call returns.
 	Body []byte
@@ -68,8 +71,9 @@ type parcel struct {
 // pack makes the parcel of a report. reply is the token of PublishAndWait, or
 // empty.
 func (p *Publisher) pack(o Outgoing, reply string) (parcel, error) {
-	if !o.Key.Valid() || p.opts.Device != "" && p.opts.Device != o.Key.Device {
-		return parcel{}, ErrInvalidKey
+	subject, err := p.subject(o)
+	if err != nil {
+		return parcel{}, err
 	}
 	eventID, err := o.eventID()
 	if err != nil {
@@ -95,12 +99,34 @@ func (p *Publisher) pack(o Outgoing, reply string) (parcel, error) {
 			return parcel{}, err
 		}
 	}
-	msg := &nats.Msg{Subject: o.Key.Subject(), Header: header, Data: o.Body}
+	msg := &nats.Msg{Subject: subject, Header: header, Data: o.Body}
 	if size(msg) > MaxReport {
 		return parcel{}, ErrTooLarge
 	}
 	return parcel{msg: msg, eventID: eventID, eventTime: eventTime}, nil
 }
+
+// subject returns what a report is published to.
+func (p *Publisher) subject(o Outgoing) (string, error) {
+	if o.Subject == "" {
+		if !o.Key.Valid() || p.opts.Device != "" && p.opts.Device != o.Key.Device {
+			return "", ErrInvalidKey
+		}
+		return o.Key.Subject(), nil
+	}
+	_, _, parsed := compliance.ParseSubject(o.Subject)
+	if parsed == nil || o.Key != (compliance.Key{}) || p.opts.Device != "" || !strings.HasPrefix(o.Subject, compliance.StatusPrefix) {
+		return "", ErrInvalidKey
+	}
+	for token := range strings.SplitSeq(o.Subject, ".") {
+		if token == "" || token == "*" || token == ">" || strings.ContainsFunc(token, notInSubject) {
+			return "", ErrInvalidKey
+		}
+	}
+	return o.Subject, nil
+}
+
+func notInSubject(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 
 // size returns the bytes that a server counts: body and headers.
 func size(msg *nats.Msg) int { return msg.Size() - len(msg.Subject) }
