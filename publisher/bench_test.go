@@ -39,6 +39,26 @@ func BenchmarkPublish(b *testing.B) {
 	})
 }
 
+func BenchmarkPublishAsync(b *testing.B) {
+	s := startServer(b)
+	s.stream(b)
+	p, err := publisher.Connect(b.Context(), s.ClientURL(), publisher.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.PublishAsync(b.Context(), publisher.Outgoing{Key: key, Body: body}, func(_ publisher.Ack, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p.Close() // Waits for those that are under way.
+}
+
 func BenchmarkPublishAndWait(b *testing.B) {
 	s := startServer(b)
 	standIn(b, s, func(nc *nats.Conn, report *nats.Msg) {

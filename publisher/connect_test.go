@@ -79,6 +79,7 @@ func TestConnectRefusesWhatIsWrong(t *testing.T) {
 		"a negative pause":                     {"nats://127.0.0.1:1", publisher.Options{RetryWait: -1}},
 		"a negative bound of pauses":           {"nats://127.0.0.1:1", publisher.Options{RetryWaitMax: -1}},
 		"a negative time for a result":         {"nats://127.0.0.1:1", publisher.Options{ResultTimeout: -1}},
+		"a negative number in flight":          {"nats://127.0.0.1:1", publisher.Options{MaxInFlight: -1}},
 		"a device that is no id":               {"nats://127.0.0.1:1", publisher.Options{Device: "a.b"}},
 		"a password, in several lines of code": {"nats://user:sec\nret@host", publisher.Options{}},
 	} {

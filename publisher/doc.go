@@ -39,6 +39,9 @@
 //     end in a burst of copies.
 //   - No error text holds a device, a user, a secret or the URL, and nothing is
 //     logged.
+//   - PublishAsync calls done exactly once for each report that it took, and never
+//     has more than Options.MaxInFlight under way. They may be stored in another
+//     order than that of the calls, which the merge law makes harmless.
 //   - Close waits for what is in flight.
 //
 // A publisher does not look into the body: whether a report is right is decided

@@ -39,13 +39,16 @@ type Options struct {
 	// PubAck. Defaults to 65 s: no worker sends the result of a report that was
 	// stored more than a minute ago.
 	ResultTimeout time.Duration
+	// MaxInFlight is how many reports of PublishAsync may be under way at once;
+	// those of Publish and PublishAndWait do not count. Defaults to 256.
+	MaxInFlight int
 	// Now is the clock that event times come from; it is called from many
 	// goroutines at once. Defaults to time.Now.
 	Now func() time.Time
 }
 
 func (o Options) validate() error {
-	if o.MaxAttempts < 0 || o.AckTimeout < 0 || o.RetryWait < 0 || o.RetryWaitMax < 0 || o.ResultTimeout < 0 {
+	if o.MaxAttempts < 0 || o.AckTimeout < 0 || o.RetryWait < 0 || o.RetryWaitMax < 0 || o.ResultTimeout < 0 || o.MaxInFlight < 0 {
 		return errors.New("publisher options: a number or a duration is negative; leave it at 0 for the default")
 	}
 	if o.Device != "" && !compliance.ValidID(o.Device) {
@@ -69,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ResultTimeout == 0 {
 		o.ResultTimeout = 65 * time.Second
+	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 256
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -28,6 +28,11 @@ func (p *Publisher) publish(ctx context.Context, o Outgoing, reply string) (Ack,
 	if err != nil {
 		return Ack{}, fmt.Errorf("publish report: %w", err)
 	}
+	return p.send(ctx, report)
+}
+
+// send tries until the report is accepted, refused or given up.
+func (p *Publisher) send(ctx context.Context, report parcel) (Ack, error) {
 	var last error
 	for n := 0; ; n++ {
 		if why := p.pause(ctx, n); why != nil {

@@ -21,6 +21,8 @@ type Publisher struct {
 	clock   clock
 	results *results
 	gate    *gate
+	// slots holds one token for each report of PublishAsync that is under way.
+	slots chan struct{}
 	// hangUp closes the connection, if it is the publisher's own.
 	hangUp func()
 }
@@ -110,14 +112,15 @@ func New(nc *nats.Conn, opts Options) (*Publisher, error) {
 		clock:   clock{now: opts.Now},
 		results: newResults(nc, opts.Device),
 		gate:    newGate(),
+		slots:   make(chan struct{}, opts.MaxInFlight),
 		hangUp:  func() {},
 	}, nil
 }
 
 // Close ends the publisher. A report whose PubAck is awaited may get it, within
 // Options.AckTimeout; no further attempt is made, and nobody waits for a result
-// any more. Close returns when all calls have returned. It may be called more
-// than once.
+// any more. Close returns when all calls have returned and PublishAsync has called
+// every done; it must not be called from a done. It may be called more than once.
 func (p *Publisher) Close() {
 	p.gate.close()
 	p.results.close()
