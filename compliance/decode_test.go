@@ -108,15 +108,3 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 }
-
-func TestKeptWithDeadLetter(t *testing.T) {
-	for name, want := range map[string]bool{
-		"ce-id": true, "CE-Type": true, "ce-x": true, "traceparent": true, "TraceParent": true,
-		"ce-": false, "ce": false, "cex": false, "xce-id": false, "tracestate": false, "traceparents": false,
-		"Nats-Msg-Id": false, "Compliance-Stored": false, "": false,
-	} {
-		if got := compliance.KeptWithDeadLetter(name); got != want {
-			t.Errorf("%q: %t, want %t", name, got, want)
-		}
-	}
-}

@@ -89,20 +89,18 @@ func lower(c byte) byte {
 	return c
 }
 
-// Taken are the headers of a report that decide something, as the law takes them:
-// of several spellings the bytewise smallest, of it the first value.
-type Taken struct {
-	// EventID is ce-id, else Nats-Msg-Id; empty where the event id is a hash.
-	EventID string
-	// EventTime and Stored are ce-time and Compliance-Stored, right or not; nil where
-	// the report has none.
-	EventTime, Stored *string
+// IDHeader returns the header that the event id was taken from: that of ce-id, else of
+// Nats-Msg-Id. It is empty where the id is a hash.
+func (e *Envelope) IDHeader() string {
+	h := e.headers()
+	return h.id()
 }
 
-// Taken returns the headers that decide something.
-func (e *Envelope) Taken() Taken {
+// TimeHeaders returns ce-time and Compliance-Stored as the law takes them, right or not;
+// nil where the report has none.
+func (e *Envelope) TimeHeaders() (eventTime, stored *string) {
 	h := e.headers()
-	return Taken{EventID: h.id(), EventTime: h.eventTime.text(), Stored: h.stored.text()}
+	return h.eventTime.text(), h.stored.text()
 }
 
 func (h *header) text() *string {
@@ -112,7 +110,6 @@ func (h *header) text() *string {
 	return &h.value
 }
 
-// id is the event id that the report came with; empty where there is none.
 func (h *headers) id() string {
 	if h.eventID.value != "" {
 		return h.eventID.value
@@ -120,16 +117,22 @@ func (h *headers) id() string {
 	return h.msgID.value
 }
 
+// RetryOf returns what the report is a retry of, as the function [RetryOf] has it; empty
+// where it is none.
+func (e *Envelope) RetryOf() string {
+	var h header
+	for name, values := range e.Header {
+		if foldsTo(name, HeaderRetryOf) {
+			h.offer(name, values)
+		}
+	}
+	return h.value
+}
+
 // Replayed reports whether this is a report that was sent again, which a header tells.
 func (e *Envelope) Replayed() bool {
 	h := e.headers()
 	return h.stored.present
-}
-
-// KeptWithDeadLetter reports whether a header of a report is kept with its dead
-// letter as it is: the ce-* headers of CloudEvents and traceparent.
-func KeptWithDeadLetter(name string) bool {
-	return len(name) > 3 && foldsTo(name[:3], "ce-") || foldsTo(name, "traceparent")
 }
 
 // eventID returns the 64-bit xxh3 of the report's id and the id itself, which

@@ -17,20 +17,7 @@ import (
 )
 
 // DeadStream is the stream of the dead letters.
-const DeadStream = "COMPLIANCE_DEAD"
-
-// Headers of a dead letter.
-const (
-	headerCode     = "Compliance-Code"
-	headerProperty = "Compliance-Property"
-	headerError    = "Compliance-Error"
-	headerSubject  = "Compliance-Subject"
-	headerStream   = "Compliance-Stream"
-	headerSequence = "Compliance-Sequence"
-)
-
-// headerDropped says how many of the report's headers the dead letter lacks.
-const headerDropped = "Compliance-Dropped-Headers"
+const DeadStream = compliance.DeadStream
 
 // maxKeptHeaders bounds the names and values of the report's headers that a dead
 // letter keeps, in bytes: the server refuses a message with more than 64 KiB of
@@ -138,7 +125,7 @@ func (r receipt) wait(ctx context.Context) error {
 // server refuses the whole one: better than a partition that stands still.
 func (p *Publisher) buryBare(ctx context.Context, letter DeadLetter) error {
 	m := letter.bare()
-	m.Header.Set(headerDropped, strconv.Itoa(len(letter.Envelope.Header)))
+	m.Header.Set(compliance.HeaderDropped, strconv.Itoa(len(letter.Envelope.Header)))
 	return p.send(m).wait(ctx)
 }
 
@@ -165,16 +152,14 @@ func refusedForGood(err error) bool {
 }
 
 // message returns the dead letter as it is published: what bare returns, the body
-// verbatim, and the report's own headers, those with the smallest names first.
+// verbatim, and the report's headers that are kept, those with the smallest names first.
 func (d DeadLetter) message() *nats.Msg {
 	m := d.bare()
 	m.Data = d.Envelope.Body
 	left, dropped := maxKeptHeaders, 0
-	for _, name := range slices.Sorted(maps.Keys(d.Envelope.Header)) {
-		if !compliance.KeptWithDeadLetter(name) {
-			continue
-		}
-		values := d.Envelope.Header[name]
+	kept := d.Envelope.Kept()
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		values := kept[name]
 		for _, value := range values {
 			left -= len(name) + len(value) + len(": \r\n")
 		}
@@ -185,7 +170,7 @@ func (d DeadLetter) message() *nats.Msg {
 		m.Header[name] = values
 	}
 	if dropped > 0 {
-		m.Header.Set(headerDropped, strconv.Itoa(dropped))
+		m.Header.Set(compliance.HeaderDropped, strconv.Itoa(dropped))
 	}
 	return m
 }
@@ -199,18 +184,18 @@ func writable(name string) bool {
 // bare returns what a dead letter says of its report. The expected last sequence of
 // its own subject is 0, so that a report read twice has one.
 func (d DeadLetter) bare() *nats.Msg {
-	code := string(d.Rejection.Code())
-	sequence := strconv.FormatUint(d.Envelope.Sequence, 10)
-	m := nats.NewMsg(compliance.DeadPrefix + code + "." + d.Stream + "." + sequence + "." +
-		strconv.FormatInt(d.Envelope.Stored.UnixNano(), 10))
-	m.Header.Set(headerCode, code)
-	if target := d.Rejection.Violations[0].Target; target != "" {
-		m.Header.Set(headerProperty, target)
+	subject := compliance.DeadSubject{
+		Code: d.Rejection.Code(), Stream: d.Stream, Sequence: d.Envelope.Sequence, Stored: d.Envelope.Stored,
 	}
-	m.Header.Set(headerError, string(d.Rejection.ErrorObject().JSON()))
-	m.Header.Set(headerSubject, compliance.StatusSubject(d.Envelope.Subject))
-	m.Header.Set(headerStream, d.Stream)
-	m.Header.Set(headerSequence, sequence)
+	m := nats.NewMsg(subject.String())
+	m.Header.Set(compliance.HeaderCode, string(subject.Code))
+	if target := d.Rejection.Violations[0].Target; target != "" {
+		m.Header.Set(compliance.HeaderProperty, target)
+	}
+	m.Header.Set(compliance.HeaderError, string(d.Rejection.ErrorObject().JSON()))
+	m.Header.Set(compliance.HeaderSubject, compliance.StatusSubject(d.Envelope.Subject))
+	m.Header.Set(compliance.HeaderStream, d.Stream)
+	m.Header.Set(compliance.HeaderSequence, strconv.FormatUint(d.Envelope.Sequence, 10))
 	m.Header.Set(compliance.HeaderStored, compliance.FormatStored(d.Envelope.Stored))
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
 	return m

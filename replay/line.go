@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -28,9 +30,10 @@ type line struct {
 	// Stored is the store time, as FormatStored has it.
 	Stored  string `json:"stored"`
 	Subject string `json:"subject"`
-	// Misplaced is as in Report.
-	Misplaced bool                `json:"misplaced,omitzero"`
-	Headers   map[string][]string `json:"headers,omitempty"`
+	// Misplaced and Incomplete are as in Report.
+	Misplaced  bool                `json:"misplaced,omitzero"`
+	Incomplete bool                `json:"incomplete,omitzero"`
+	Headers    map[string][]string `json:"headers,omitempty"`
 	// HeadersBase64 are the headers with a value that is not UTF-8.
 	HeadersBase64 map[string][]string `json:"headersBase64,omitempty"`
 	// Exactly one of these is there.
@@ -43,7 +46,7 @@ type line struct {
 func lineOf(r *Report) line {
 	l := line{
 		Stream: r.Stream, Sequence: r.Envelope.Sequence, Stored: compliance.FormatStored(r.Envelope.Stored),
-		Subject: r.Envelope.Subject, Misplaced: r.Misplaced,
+		Subject: r.Envelope.Subject, Misplaced: r.Misplaced, Incomplete: r.Incomplete,
 		Headers: map[string][]string{}, HeadersBase64: map[string][]string{},
 	}
 	for name, values := range r.Envelope.Header {
@@ -80,12 +83,12 @@ var (
 	errBase64  = errors.New("payloadBase64 and headersBase64 must be in standard base64 with padding")
 	errStored  = errors.New("stored must be a time in UTC with nine digits of a second, as 2026-01-31T12:00:00.000000000Z")
 	errTwice   = errors.New("a header is both in headers and in headersBase64")
-	errSubject = errors.New("the subject must begin with " + compliance.StatusPrefix)
+	errSubject = errors.New("the subject must be " + compliance.StatusPrefix + "<policy>.<device>")
 )
 
 // report is the report of a line.
 func (l *line) report() (Report, error) {
-	r := Report{Stream: l.Stream, Misplaced: l.Misplaced}
+	r := Report{Stream: l.Stream, Misplaced: l.Misplaced, Incomplete: l.Incomplete}
 	stored, err := compliance.ParseStored(l.Stored)
 	if err != nil {
 		return r, errStored
@@ -94,13 +97,11 @@ func (l *line) report() (Report, error) {
 	if err != nil {
 		nanos = stored.Time()
 	}
-	if len(l.Subject) < len(compliance.StatusPrefix) || l.Subject[:len(compliance.StatusPrefix)] != compliance.StatusPrefix {
+	if !strings.HasPrefix(l.Subject, compliance.StatusPrefix) {
 		return r, errSubject
 	}
 	r.Envelope = compliance.Envelope{Subject: l.Subject, Sequence: l.Sequence, Stored: nanos, Header: map[string][]string{}}
-	for name, values := range l.Headers {
-		r.Envelope.Header[name] = values
-	}
+	maps.Copy(r.Envelope.Header, l.Headers)
 	for name, values := range l.HeadersBase64 {
 		if _, there := r.Envelope.Header[name]; there {
 			return r, errTwice

@@ -13,10 +13,14 @@ type Report struct {
 	Envelope compliance.Envelope
 	// Stream names where the report lies, or lay; empty where that is not known.
 	Stream string
-	// Misplaced says that the report names a record, but was refused because it did
-	// not come by the subject mapping of its partition. Sent again, it would come by
+	// Misplaced says that the subject in this form names a record, but that the report was
+	// refused because it did not come by the subject mapping of its partition. Sent again, it would come by
 	// it, so it never is: it counts as rejected.
 	Misplaced bool
+	// Incomplete says that headers or the body of a refused report are lost, as those of
+	// a dead letter that had no room for them: what is left could be right. It is never
+	// sent, and counts as rejected.
+	Incomplete bool
 }
 
 // Source hands over reports.
@@ -28,13 +32,16 @@ type Source interface {
 
 // newReport is a report from the stream of a partition, of so many.
 func newReport(e compliance.Envelope, stream string, partitions int) Report {
-	key, partition, err := compliance.ParseSubject(e.Subject)
+	_, came, err := compliance.ParseSubject(e.Subject)
 	r := Report{Envelope: e, Stream: stream}
-	if partitions > 1 && err == nil {
-		layout := compliance.Layout{Partitions: partitions, Buckets: partitions}
-		r.Misplaced = partition != layout.PartitionOf(key.Device)
-	}
 	r.Envelope.Subject = compliance.StatusSubject(e.Subject)
+	if key, _, named := compliance.ParseSubject(r.Envelope.Subject); named == nil {
+		want := compliance.Unpartitioned
+		if partitions > 1 {
+			want = compliance.Layout{Partitions: partitions}.PartitionOf(key.Device)
+		}
+		r.Misplaced = err != nil || came != want
+	}
 	return r
 }
 

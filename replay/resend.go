@@ -30,7 +30,7 @@ var (
 // the same report, or to a rejection with the same code, whenever it is stored after
 // that one. The error is [ErrUnsendable] or [ErrRefused].
 func Resend(r *Report) (publisher.Outgoing, error) {
-	if r.Misplaced {
+	if r.Misplaced || r.Incomplete {
 		return publisher.Outgoing{}, ErrRefused
 	}
 	decoded, rejection := r.decode(nil)
@@ -38,10 +38,15 @@ func Resend(r *Report) (publisher.Outgoing, error) {
 	if rejection != nil {
 		eventTime = rejection.EventTime
 	}
-	taken := r.Envelope.Taken()
-	if !publisher.ValidEventID(taken.EventID) {
+	id := r.Envelope.IDHeader()
+	switch {
+	case publisher.ValidEventID(id):
+	case rejection != nil:
+		return publisher.Outgoing{}, ErrRefused
+	default:
 		return publisher.Outgoing{}, ErrUnsendable
 	}
+	sentTime, sentStored := r.Envelope.TimeHeaders()
 	first, ok := compliance.TicksOf(r.Envelope.Stored)
 	if !ok {
 		return publisher.Outgoing{}, fmt.Errorf("%w: its store time lies outside the years 0001 to 9999", ErrRefused)
@@ -49,12 +54,12 @@ func Resend(r *Report) (publisher.Outgoing, error) {
 	o := publisher.Outgoing{
 		Body: r.Envelope.Body, NoEventID: true, NoEventTime: true,
 		Header: map[string][]string{
-			compliance.HeaderEventTime: {timeHeader(taken.EventTime, eventTime)},
-			compliance.HeaderStored:    {storedHeader(taken.Stored, first, r.Envelope.Stored)},
+			compliance.HeaderEventTime: {timeHeader(sentTime, eventTime)},
+			compliance.HeaderStored:    {storedHeader(sentStored, first, r.Envelope.Stored)},
 		},
 	}
-	if taken.EventID != "" {
-		o.Header[compliance.HeaderEventID] = []string{taken.EventID}
+	if id != "" {
+		o.Header[compliance.HeaderEventID] = []string{id}
 	}
 	key, _, err := compliance.ParseSubject(r.Envelope.Subject)
 	if err != nil {
@@ -105,8 +110,8 @@ func fitted(r *Report, o publisher.Outgoing) (publisher.Outgoing, error) {
 	if size(o) > publisher.MaxReport {
 		return publisher.Outgoing{}, fmt.Errorf("%w: with its first store time it is larger than 64 KiB", ErrRefused)
 	}
-	for name, values := range r.Envelope.Header {
-		if !kept(name) || !sendable(name, values) {
+	for name, values := range r.Envelope.Kept() {
+		if decides(name) || !sendable(name, values) {
 			continue
 		}
 		o.Header[name] = values
@@ -117,17 +122,11 @@ func fitted(r *Report, o publisher.Outgoing) (publisher.Outgoing, error) {
 	return o, nil
 }
 
-// headerRetryOf is set by dead retry.
-const headerRetryOf = "Compliance-Retry-Of"
-
-// kept reports whether a header that decides nothing is sent again.
-func kept(name string) bool {
-	for _, decisive := range []string{compliance.HeaderEventID, compliance.HeaderEventTime} {
-		if strings.EqualFold(name, decisive) {
-			return false
-		}
-	}
-	return compliance.KeptWithDeadLetter(name) || strings.EqualFold(name, headerRetryOf)
+// decides reports whether a header that a dead letter keeps decides something, or is the
+// dead letter's own.
+func decides(name string) bool {
+	return strings.EqualFold(name, compliance.HeaderEventID) || strings.EqualFold(name, compliance.HeaderEventTime) ||
+		strings.HasPrefix(name, compliance.HeaderReportPrefix)
 }
 
 // sendable reports whether a header arrives as it was.

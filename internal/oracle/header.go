@@ -28,8 +28,8 @@ func asciiLower(s string) string {
 }
 
 // kept reports whether a header of a report is kept with its dead letter: those
-// of CloudEvents, which have a name after the prefix, and traceparent.
+// of CloudEvents, which have a name after the prefix, traceparent and the mark of a retry.
 func kept(name string) bool {
 	attribute, ours := strings.CutPrefix(asciiLower(name), "ce-")
-	return ours && attribute != "" || asciiLower(name) == "traceparent"
+	return ours && attribute != "" || asciiLower(name) == "traceparent" || asciiLower(name) == "compliance-retry-of"
 }

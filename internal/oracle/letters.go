@@ -113,6 +113,13 @@ func (r Rejected) header() map[string][]string {
 			want[name] = values
 		}
 	}
+	id, _ := headerOf(r.Message.Header, "ce-id")
+	if other, _ := headerOf(r.Message.Header, "nats-msg-id"); id == "" && other != "" {
+		want["Compliance-Report-Nats-Msg-Id"] = []string{other}
+	}
+	if stored, there := headerOf(r.Message.Header, "compliance-stored"); there {
+		want["Compliance-Report-Compliance-Stored"] = []string{stored}
+	}
 	want["Compliance-Code"] = []string{r.Verdict.Violations[0].Code}
 	if target := r.Verdict.Violations[0].Target; target != "" {
 		want["Compliance-Property"] = []string{target}
