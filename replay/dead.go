@@ -3,7 +3,10 @@ package replay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/deadletter"
@@ -15,17 +18,38 @@ type Dead struct {
 	letters chan Report
 	failed  error
 	stop    context.CancelFunc
+	bounds  Bounds
+	total   uint64
 }
 
-// OpenDead begins to read dead letters. The caller closes it. A message that is no dead
-// letter is told to skipped, and left out.
-func OpenDead(ctx context.Context, box *deadletter.Box, of deadletter.Filter, skipped func(error)) *Dead {
+// OpenDead begins to read the dead letters that there are now: those of reports that are
+// sent again and refused again come after them. The caller closes it. A message that is
+// no dead letter is told to skipped, and left out.
+func OpenDead(ctx context.Context, js jetstream.JetStream, of deadletter.Filter, continued Position, skipped func(error)) (*Dead, error) {
+	box, err := deadletter.Open(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := js.Stream(ctx, compliance.DeadStream)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", compliance.DeadStream, err)
+	}
+	info := stream.CachedInfo()
+	b, first, err := boundsOf(info, 0, continued)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", compliance.DeadStream, err)
+	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	d := &Dead{letters: make(chan Report), stop: stop}
+	d := &Dead{letters: make(chan Report), stop: stop, bounds: b, total: info.State.Msgs}
 	go func() {
 		defer close(d.letters)
 		d.failed = box.Each(ctx, of, func(letter deadletter.Letter, err error) error {
-			if err != nil {
+			switch {
+			case letter.Sequence > b.Last:
+				return errBeyond
+			case letter.Sequence < first:
+				return nil
+			case err != nil:
 				skipped(err)
 				return nil
 			}
@@ -37,8 +61,17 @@ func OpenDead(ctx context.Context, box *deadletter.Box, of deadletter.Filter, sk
 			}
 		})
 	}()
-	return d
+	return d, nil
 }
+
+// errBeyond says that a letter is not of those that there were at the beginning.
+var errBeyond = errors.New("beyond the end")
+
+// Bounds are where the replay begins and ends, by the stream's name.
+func (d *Dead) Bounds() map[string]Bounds { return map[string]Bounds{compliance.DeadStream: d.bounds} }
+
+// Total is how many reports there are at most.
+func (d *Dead) Total() uint64 { return d.total }
 
 // reportOf is the report of a dead letter.
 func reportOf(letter *deadletter.Letter) Report {
@@ -46,6 +79,7 @@ func reportOf(letter *deadletter.Letter) Report {
 	return Report{
 		Envelope: letter.Envelope, Incomplete: letter.Dropped > 0,
 		Misplaced: err == nil && letter.Code == compliance.InvalidSubject,
+		place:     place{compliance.DeadStream, letter.Sequence},
 	}
 }
 
@@ -64,7 +98,7 @@ func (d *Dead) Next(ctx context.Context) (Report, error) {
 		switch {
 		case ok:
 			return r, nil
-		case d.failed != nil && !errors.Is(d.failed, context.Canceled):
+		case d.failed != nil && !errors.Is(d.failed, errBeyond):
 			return Report{}, d.failed
 		}
 		return Report{}, io.EOF

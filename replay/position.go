@@ -28,6 +28,10 @@ type Position struct {
 	Table Table `json:"table"`
 }
 
+// ByNumber reports whether the reports that are passed have to be read again and left
+// out, because no place in a stream says where the replay is.
+func (p *Position) ByNumber() bool { return p.Passed > 0 && len(p.Reached) == 0 }
+
 // ErrPosition says that a file holds no position.
 var ErrPosition = errors.New("this is no resume file of complianced replay")
 
@@ -88,10 +92,9 @@ type tracker struct {
 }
 
 type tracked struct {
-	stream   string
-	sequence uint64
-	ended    bool
-	outcome  Outcome
+	place   place
+	ended   bool
+	outcome Outcome
 }
 
 func newTracker(from Position, passed func()) *tracker {
@@ -107,7 +110,7 @@ func newTracker(from Position, passed func()) *tracker {
 func (t *tracker) begin(r *Report) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.open = append(t.open, tracked{stream: r.Stream, sequence: r.Envelope.Sequence})
+	t.open = append(t.open, tracked{place: r.place})
 	return t.first + uint64(len(t.open)) - 1
 }
 
@@ -122,8 +125,8 @@ func (t *tracker) end(n uint64, o Outcome) {
 		t.open, t.first = t.open[1:], t.first+1
 		t.position.Passed++
 		t.position.Table.count(head.outcome)
-		if head.stream != "" {
-			t.position.Reached[head.stream] = head.sequence
+		if head.place != (place{}) {
+			t.position.Reached[head.place.stream] = head.place.sequence
 		}
 		<-t.slots
 		if t.passed != nil {

@@ -21,6 +21,15 @@ type Report struct {
 	// a dead letter that had no room for them: what is left could be right. It is never
 	// sent, and counts as rejected.
 	Incomplete bool
+	// place is where to go on from after this report; empty where only the number of
+	// reports before it says so.
+	place place
+}
+
+// place is a message in a stream that is read in sequence.
+type place struct {
+	stream   string
+	sequence uint64
 }
 
 // Source hands over reports.
@@ -33,7 +42,7 @@ type Source interface {
 // newReport is a report from the stream of a partition, of so many.
 func newReport(e compliance.Envelope, stream string, partitions int) Report {
 	_, came, err := compliance.ParseSubject(e.Subject)
-	r := Report{Envelope: e, Stream: stream}
+	r := Report{Envelope: e, Stream: stream, place: place{stream, e.Sequence}}
 	r.Envelope.Subject = compliance.StatusSubject(e.Subject)
 	if key, _, named := compliance.ParseSubject(r.Envelope.Subject); named == nil {
 		want := compliance.Unpartitioned
@@ -87,8 +96,8 @@ func (f *Filter) takes(r *Report) bool {
 type Filtered struct {
 	Source Source
 	Filter Filter
-	// Seen, where not nil, hears of each report that was read, taken or not.
-	Seen func()
+	// Seen, where not nil, hears of each report that was read whether it is taken.
+	Seen func(taken bool)
 }
 
 // Next has the contract of [Source].
@@ -98,10 +107,11 @@ func (f *Filtered) Next(ctx context.Context) (Report, error) {
 		if err != nil {
 			return Report{}, err
 		}
+		taken := f.Filter.takes(&r)
 		if f.Seen != nil {
-			f.Seen()
+			f.Seen(taken)
 		}
-		if f.Filter.takes(&r) {
+		if taken {
 			return r, nil
 		}
 	}

@@ -3,7 +3,6 @@ package replay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -27,9 +26,8 @@ type Options struct {
 	// ResultTimeout is how long a result may take after the PubAck. Defaults to 65 s: no
 	// worker sends the result of a report that was stored more than a minute ago.
 	ResultTimeout time.Duration
-	// From is the position to go on from. Where it has Reached the source begins after
-	// that already; otherwise the reports that are passed are read and left out.
-	// Defaults to the beginning.
+	// From is the position to go on from, as the source was told too. Where it is one by
+	// number, the reports that are passed are read and left out. Defaults to the beginning.
 	From Position
 	// Save, where not nil, keeps the position, about once a second and at the end. Its
 	// error ends the replay.
@@ -148,17 +146,19 @@ func (r *run) help(ctx context.Context, helpers *sync.WaitGroup, fail func(error
 	})
 }
 
+var errFewer = errors.New("the source has fewer reports than were passed before; is it the same? begin again without --resume")
+
 // produce sends the reports.
 func (r *run) produce(ctx, sending context.Context, source Source, fail func(error)) error {
-	left := r.options.From.Passed
-	if len(r.options.From.Reached) > 0 {
-		left = 0
+	left := uint64(0)
+	if r.options.From.ByNumber() {
+		left = r.options.From.Passed
 	}
 	for {
 		report, err := source.Next(ctx)
 		switch {
 		case errors.Is(err, io.EOF) && left > 0:
-			return fmt.Errorf("the source has fewer reports than were passed before; is it the same? begin again without the resume file")
+			return errFewer
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:

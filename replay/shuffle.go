@@ -46,6 +46,7 @@ func (s *Shuffled) Next(ctx context.Context) (Report, error) {
 		if err != nil {
 			return Report{}, err
 		}
+		r.place = place{}
 		s.window = append(s.window, r)
 		s.bytes += weight(&r)
 	}

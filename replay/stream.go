@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -36,8 +37,8 @@ type Selection struct {
 	Since, Until time.Time
 	// From is the first sequence. Defaults to the first that the stream holds.
 	From uint64
-	// Bounds are those of an earlier run that is continued, by the stream's name.
-	Bounds map[string]Bounds
+	// Continued is where an earlier run came to. Defaults to a run from the beginning.
+	Continued Position
 }
 
 // Bounds are where the replay of a stream begins and ends.
@@ -81,22 +82,19 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 		return nil, err
 	}
 	info := stream.CachedInfo()
-	b := Bounds{Created: info.Created.UTC(), First: max(s.selection.From, info.State.FirstSeq), Last: info.State.LastSeq}
-	if before, ok := s.selection.Bounds[name]; ok {
-		if !before.Created.Equal(b.Created) {
-			return nil, fmt.Errorf("it was made anew since the replay began, which cannot be continued; begin again without the resume file")
-		}
-		b.First, b.Last = before.First, before.Last
+	b, first, err := boundsOf(info, s.selection.From, s.selection.Continued)
+	if err != nil {
+		return nil, err
 	}
 	s.bounds[name] = b
 	r := &reader{name: name, partitions: partitions, last: b.Last, until: s.selection.Until, since: s.selection.Since}
-	if b.First > b.Last {
+	if first > b.Last {
 		return r, nil
 	}
 	config := jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: b.First, InactiveThreshold: inactive,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: first, InactiveThreshold: inactive,
 	}
-	if since := s.selection.Since; !since.IsZero() && s.selection.From == 0 && s.selection.Bounds == nil {
+	if since := s.selection.Since; !since.IsZero() && first == b.First && s.selection.From == 0 {
 		config.DeliverPolicy, config.OptStartSeq, config.OptStartTime = jetstream.DeliverByStartTimePolicy, 0, &since
 	}
 	consumer, err := s.js.OrderedConsumer(ctx, name, config)
@@ -107,7 +105,7 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 	if pending == 0 {
 		return r, nil
 	}
-	s.total += min(pending, b.Last-b.First+1)
+	s.total += min(pending, b.Last-first+1)
 	messages, err := consumer.Messages(
 		jetstream.PullMaxMessagesWithBytesLimit(pullReports, pullBytes),
 		jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(expiry),
@@ -117,6 +115,28 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 	}
 	r.start(ctx, messages)
 	return r, nil
+}
+
+var (
+	errMadeAnew = errors.New("it was made anew since the replay began, so that this cannot be continued; begin again without --resume")
+	errAgedOut  = errors.New("it has lost reports since the replay began, by which the order is another one; begin again without --resume")
+)
+
+// boundsOf returns the bounds of the replay of a stream, and where this run begins.
+func boundsOf(info *jetstream.StreamInfo, from uint64, continued Position) (b Bounds, first uint64, err error) {
+	b = Bounds{Created: info.Created.UTC(), First: max(from, info.State.FirstSeq, 1), Last: info.State.LastSeq}
+	before, ok := continued.Bounds[info.Config.Name]
+	if !ok {
+		return b, b.First, nil
+	}
+	reached := continued.Reached[info.Config.Name]
+	switch {
+	case !before.Created.Equal(b.Created):
+		return b, 0, errMadeAnew
+	case continued.ByNumber() && b.First > before.First:
+		return b, 0, errAgedOut
+	}
+	return before, max(before.First, reached+1), nil
 }
 
 // Bounds are where the replay of each stream begins and ends, by the stream's name.
