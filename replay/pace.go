@@ -40,10 +40,11 @@ func newPace(bound float64) *pace {
 	return p
 }
 
-// set sets the rate. Reports go in bursts of at most 10 ms.
+// set sets the rate. Reports go in bursts of 2 ms at most: longer ones are what live
+// reports have to wait behind.
 func (p *pace) set(perSecond float64) {
 	p.limiter.SetLimit(rate.Limit(perSecond))
-	p.limiter.SetBurst(int(max(1, min(perSecond/100, 1000))))
+	p.limiter.SetBurst(int(max(1, min(perSecond/500, 1000))))
 }
 
 func (p *pace) wait(ctx context.Context) error {

@@ -49,11 +49,14 @@ func ReadPosition(path string) (Position, error) {
 	return p, nil
 }
 
-// Write writes the position so that the file holds this one or the one before,
-// whatever happens.
-func (p Position) Write(path string) error {
-	p.Version = positionVersion
-	text, err := json.Marshal(p)
+// Write writes the position so that the file holds this one or the one before, whatever
+// becomes of the process. After a power cut it may hold none: it is not synced, because
+// the append-only file of a Redis on the same disk would have to wait for that, and live
+// reports with it.
+func (p *Position) Write(path string) error {
+	own := *p
+	own.Version = positionVersion
+	text, err := json.Marshal(own)
 	if err != nil {
 		return fmt.Errorf("write position: %w", err)
 	}
@@ -62,7 +65,7 @@ func (p Position) Write(path string) error {
 		return fmt.Errorf("write position: %w", err)
 	}
 	_, err = temporary.Write(append(text, '\n'))
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	err = errors.Join(err, temporary.Close())
 	if err == nil {
 		err = os.Rename(temporary.Name(), path)
 	}

@@ -27,11 +27,7 @@ func (s *serving) send(messages []*nats.Msg) {
 			s.Fatal(err)
 		}
 	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-time.After(limit()):
-		s.Fatal("not all are accepted")
-	}
+	eventually(s.T, "all accepted", func() bool { return js.PublishAsyncPending() == 0 })
 	s.settled()
 }
 

@@ -96,7 +96,7 @@ func (s *speed) text(now time.Time, done int64, total int) string {
 	perSecond := float64(done-s.first) / max(took, 1e-3)
 	text := fmt.Sprintf(", %.0f a second", perSecond)
 	if left := float64(int64(total) - done); left > 0 && perSecond > 0 {
-		text += fmt.Sprintf(", %s left", (time.Duration(left / perSecond * float64(time.Second))).Round(time.Second))
+		text += fmt.Sprintf(", %s left", time.Duration(left/perSecond*float64(time.Second)).Round(time.Second))
 	}
 	return text
 }

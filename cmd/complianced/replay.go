@@ -15,8 +15,9 @@ import (
 	"github.com/complianced/complianced/replay"
 )
 
-// defaultReplayRate leaves a deployment room for what is reported meanwhile.
-const defaultReplayRate = 5000
+// defaultReplayRate leaves a deployment room for what is reported meanwhile: on two cores
+// that everything shares, twice as much is what live reports begin to wait behind.
+const defaultReplayRate = 2000
 
 // replaying are the flags of replay.
 type replaying struct {
@@ -86,7 +87,7 @@ was heard; 1 when one was not, or the replay was interrupted or broke off; 2 wro
 				return err
 			}
 			s := &replayRun{common: c, to: c, flags: &p, filter: filter, cmd: cmd, asJSON: asJSON}
-			if p.elsewhere(cmd) {
+			if p.elsewhere() {
 				s.to = &p.to
 			}
 			return s.run(cmd.Context())
@@ -111,7 +112,7 @@ was heard; 1 when one was not, or the replay was interrupted or broke off; 2 wro
 }
 
 // elsewhere says whether the destination is named.
-func (p *replaying) elsewhere(cmd *cobra.Command) bool {
+func (p *replaying) elsewhere() bool {
 	return p.to.dataDir != "" || p.to.natsURL != "" || len(p.to.redisURL) > 0
 }
 

@@ -161,9 +161,9 @@ func TestADryRunPredictsTheTable(t *testing.T) {
 			t.Errorf("status %d: %s", status, stderr)
 		}
 		same(t, "after the dry run", before, second.versions())
-		real, _, _ := command(t, "", append([]string{"replay", "-o", "json", "--wait", "--rate", "0", "--data-dir", second.dir}, args...)...)
-		t.Logf("%v: %s", args, real)
-		if diff := cmp.Diff(predicted, real); diff != "" {
+		told, _, _ := command(t, "", append([]string{"replay", "-o", "json", "--wait", "--rate", "0", "--data-dir", second.dir}, args...)...)
+		t.Logf("%v: %s", args, told)
+		if diff := cmp.Diff(predicted, told); diff != "" {
 			t.Errorf("%v: -predicted +real:\n%s", args, diff)
 		}
 	}
