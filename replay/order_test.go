@@ -29,7 +29,7 @@ func numbered(n int) *list {
 	l := make(list, n)
 	for i := range l {
 		l[i].Envelope = compliance.Envelope{
-			Subject: fmt.Sprintf("compliance.status.p%d.d%d", i%3, i%5), Sequence: uint64(i), Stored: stored, Body: []byte(`{}`),
+			Subject: fmt.Sprintf("compliance.status.p%d.d%d", i%3, i%5), Sequence: uint64(i), Stored: stored, Body: fmt.Appendf(nil, `{"platform":%d}`, i),
 		}
 	}
 	return &l

@@ -145,8 +145,8 @@ func (s *Streams) Bounds() map[string]Bounds { return s.bounds }
 // Total is how many reports there are at most.
 func (s *Streams) Total() uint64 { return s.total }
 
-// Close stops reading. It does not wait for it: a consumer whose server is away takes
-// long to stop.
+// Close stops reading. It does not wait for it: a consumer whose server is away stops when
+// that is back, or the connection is closed.
 func (s *Streams) Close() {
 	for _, r := range s.readers {
 		if r.stop != nil {

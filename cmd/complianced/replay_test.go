@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 
+	complianced "github.com/complianced/complianced/cmd/complianced"
 	"github.com/complianced/complianced/replay"
 )
 
@@ -321,5 +322,30 @@ func TestAFileThatIsWrongIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 	if out := s.run("", "capture", "--from-seq", "2"); strings.Count(out, "\n") != 4 {
 		t.Error(out)
+	}
+}
+
+func TestProgressTellsHowFastItGoesAndWhatIsLeft(t *testing.T) {
+	for _, c := range []struct {
+		from, done, total int
+		want              string
+	}{
+		{0, 300, 1200, "replaying 300 of 1200, 30 a second, 30s left"},
+		{200, 300, 1200, "replaying 300 of 1200, 10 a second, 1m30s left"},
+		{0, 0, 1200, "replaying 0 of 1200, 0 a second"},
+		{0, 300, -1, "replaying 300, 30 a second"},
+	} {
+		if have := complianced.RateLine(c.from, c.done, c.total, 10*time.Second); have != c.want {
+			t.Errorf("%q, want %q", have, c.want)
+		}
+	}
+}
+
+func TestAWordIsQuotedAsAShellTakesIt(t *testing.T) {
+	for _, word := range []string{"", "a b", "it's", "$HOME", "a*", "`x`", "plain-1.2/_:@", "\n", "a;b", "ü", "--x=\"y\""} {
+		out, err := exec.Command("sh", "-c", "printf %s "+complianced.Quoted(word)).Output()
+		if err != nil || string(out) != word {
+			t.Errorf("%q comes back as %q: %v", word, out, err)
+		}
 	}
 }
