@@ -134,6 +134,12 @@ func TestAnotherStreamIsNotContinued(t *testing.T) {
 	if have := bodies(t, b.open(byPlace)); len(have) != 5 || have[0] != `{"platform":5}` {
 		t.Errorf("by place: %q", have)
 	}
+	gone := bounds["COMPLIANCE_STATUS"]
+	gone.Last = 4
+	byPlace.Continued.Bounds = map[string]replay.Bounds{"COMPLIANCE_STATUS": gone}
+	if have := bodies(t, b.open(byPlace)); len(have) > 0 {
+		t.Errorf("all that is left came later: %q", have)
+	}
 	if err := b.js.DeleteStream(t.Context(), "COMPLIANCE_STATUS"); err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,24 @@ func (s *serving) fleet(devices, reports int) {
 func (s *serving) versions() string {
 	s.Helper()
 	s.settled()
-	return s.run("", "export", "--versions")
+	text := s.run("", "export", "--versions")
+	if keys := keysInOrder(s.T, text); !slices.IsSorted(keys) {
+		s.Errorf("the records are not in the order of devices and policies: %q", keys[:min(len(keys), 5)])
+	}
+	return text
+}
+
+// keysInOrder are the devices and policies of lines of JSON.
+func keysInOrder(t *testing.T, text string) (keys []string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var of struct{ Policy, Device string }
+		if err := json.Unmarshal([]byte(line), &of); err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, of.Device+" "+of.Policy)
+	}
+	return keys
 }
 
 func sum(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
