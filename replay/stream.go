@@ -12,22 +12,18 @@ import (
 	"github.com/complianced/complianced/compliance"
 )
 
-// Times of an ordered consumer, as those of the workers.
 const (
-	heartbeat = time.Second
-	expiry    = 5 * time.Second
-	inactive  = 30 * time.Second
-	// silence is after how long without a report the stream is asked whether there can
-	// still be one.
-	silence = 5 * time.Second
-)
-
-// What the server is asked for at a time.
-const (
-	pullReports = 2000
-	pullBytes   = 4 << 20
-	// ahead is how many reports are read before they are asked for.
-	ahead = 256
+	// fetchReports is how many reports are asked for at a time; as many are read before
+	// they are asked for. They are 0.7 MB as a rule, and 64 MB at most.
+	fetchReports = 1000
+	// fetchWait is how long the server may take for them.
+	fetchWait = 5 * time.Second
+	// inactive is when the server forgets a consumer that nobody reads.
+	inactive = 30 * time.Second
+	// pauseWait is the pause before the server is asked again that did not answer, and
+	// maxFailures how often it may answer with an error.
+	pauseWait   = time.Second
+	maxFailures = 5
 )
 
 // Selection says which reports of the streams are replayed. The zero value takes all
@@ -87,33 +83,20 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 		return nil, err
 	}
 	s.bounds[name] = b
-	r := &reader{name: name, partitions: partitions, last: b.Last, until: s.selection.Until, since: s.selection.Since}
+	r := &reader{js: s.js, name: name, partitions: partitions, next: first, last: b.Last, until: s.selection.Until, since: s.selection.Since}
 	if first > b.Last {
 		return r, nil
 	}
-	config := jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: first, InactiveThreshold: inactive,
-	}
 	if since := s.selection.Since; !since.IsZero() && first == b.First && s.selection.From == 0 {
-		config.DeliverPolicy, config.OptStartSeq, config.OptStartTime = jetstream.DeliverByStartTimePolicy, 0, &since
+		r.next = 0
 	}
-	consumer, err := s.js.OrderedConsumer(ctx, name, config)
-	if err != nil {
+	if err := r.consume(ctx); err != nil {
 		return nil, err
 	}
-	pending := consumer.CachedInfo().NumPending
-	if pending == 0 {
-		return r, nil
+	if pending := r.consumer.CachedInfo().NumPending; pending > 0 {
+		s.total += min(pending, b.Last-first+1)
+		r.fetch(ctx)
 	}
-	s.total += min(pending, b.Last-first+1)
-	messages, err := consumer.Messages(
-		jetstream.PullMaxMessagesWithBytesLimit(pullReports, pullBytes),
-		jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(expiry),
-	)
-	if err != nil {
-		return nil, err
-	}
-	r.start(ctx, messages)
 	return r, nil
 }
 
@@ -145,13 +128,10 @@ func (s *Streams) Bounds() map[string]Bounds { return s.bounds }
 // Total is how many reports there are at most.
 func (s *Streams) Total() uint64 { return s.total }
 
-// Close stops reading. It does not wait for it: a consumer whose server is away stops when
-// that is back, or the connection is closed.
+// Close waits until nothing is read any more.
 func (s *Streams) Close() {
 	for _, r := range s.readers {
-		if r.stop != nil {
-			r.stop()
-		}
+		r.end()
 	}
 }
 
@@ -162,114 +142,171 @@ func (s *Streams) Next(ctx context.Context) (Report, error) {
 		if err := s.fill(ctx, r); err != nil {
 			return Report{}, fmt.Errorf("read stream %s: %w", r.name, err)
 		}
-		if r.head != nil && (first == nil || r.head.Stored.Before(first.head.Stored)) {
+		if len(r.queue) > 0 && (first == nil || r.queue[0].Stored.Before(first.queue[0].Stored)) {
 			first = r
 		}
 	}
 	if first == nil {
 		return Report{}, io.EOF
 	}
-	e := *first.head
-	first.head = nil
+	e := first.queue[0]
+	first.queue = first.queue[1:]
 	return newReport(e, first.name, first.partitions), nil
 }
 
 // fill waits for the next report of a stream, unless there is none.
 func (s *Streams) fill(ctx context.Context, r *reader) error {
-	for r.head == nil && r.messages != nil {
-		timer := time.NewTimer(silence)
+	for len(r.queue) == 0 && r.coming != nil {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return ctx.Err()
-		case m := <-r.messages:
-			timer.Stop()
-			if err := r.take(m); err != nil {
+		case f := <-r.coming:
+			r.coming = nil
+			if err := r.take(ctx, f); err != nil {
 				return err
 			}
-		case <-timer.C: // All that was to come may be too old by now.
-			stream, err := s.js.Stream(ctx, r.name)
-			if err == nil && stream.CachedInfo().State.FirstSeq > r.last {
-				r.end()
-			}
 		}
 	}
 	return nil
 }
 
-// reader reads the stream of one partition in a goroutine of its own.
+// reader reads the stream of one partition, and what comes next while the others are
+// asked for.
 type reader struct {
+	js           jetstream.JetStream
 	name         string
 	partitions   int
-	last         uint64
 	since, until time.Time
-	stop         context.CancelFunc
-	// messages is nil where nothing more comes.
-	messages chan message
-	head     *compliance.Envelope
+	// next is the first sequence that was not read; 0 is the first one since. The last
+	// one is that of the replay.
+	next, last uint64
+	// consumer is nil where it has to be made anew.
+	consumer jetstream.Consumer
+	// coming is what is being read; nil where nothing more comes.
+	coming   chan fetched
+	stop     context.CancelFunc
+	queue    []compliance.Envelope
+	failures int
 }
 
-type message struct {
-	envelope compliance.Envelope
-	pending  uint64
-	err      error
+// fetched are messages that follow each other.
+type fetched struct {
+	messages []compliance.Envelope
+	// ended says that none follows.
+	ended bool
+	err   error
 }
 
-func (r *reader) start(ctx context.Context, from jetstream.MessagesContext) {
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop, r.messages = stop, make(chan message, ahead)
-	go read(background, from, r.messages)
-}
-
-// read hands on what comes. Next has no time limit there: with one, the timer that
-// notices a silent server never fires.
-func read(ctx context.Context, from jetstream.MessagesContext, to chan<- message) {
-	defer from.Stop()
-	for {
-		msg, err := from.Next(jetstream.NextContext(ctx))
-		var m message
-		if err == nil {
-			m, err = messageOf(msg)
-		}
-		m.err = err
-		select {
-		case to <- m:
-		case <-ctx.Done():
-			return
-		}
-		if err != nil {
-			return
-		}
+// consume makes the consumer.
+func (r *reader) consume(ctx context.Context) (err error) {
+	config := jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.next, InactiveThreshold: inactive, MaxResetAttempts: 1,
 	}
+	if r.next == 0 {
+		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.since
+	}
+	r.consumer, err = r.js.OrderedConsumer(ctx, r.name, config)
+	return err
 }
 
-func messageOf(msg jetstream.Msg) (message, error) {
-	at, err := msg.Metadata()
+// fetch begins to read what comes next. It outlives ctx, so that what was read is not
+// lost, and ends with the reader.
+func (r *reader) fetch(ctx context.Context) {
+	ctx, r.stop = context.WithTimeout(context.WithoutCancel(ctx), fetchWait)
+	coming, consumer, last, stop := make(chan fetched, 1), r.consumer, r.last, r.stop
+	r.coming = coming
+	go func() {
+		defer stop()
+		coming <- fetch(ctx, consumer, last)
+	}()
+}
+
+func fetch(ctx context.Context, consumer jetstream.Consumer, last uint64) (f fetched) {
+	batch, err := consumer.Fetch(fetchReports, jetstream.FetchContext(ctx))
 	if err != nil {
-		return message{}, err
+		return fetched{err: err}
 	}
-	return message{pending: at.NumPending, envelope: compliance.Envelope{
-		Subject: msg.Subject(), Header: msg.Headers(), Body: msg.Data(), Sequence: at.Sequence.Stream, Stored: at.Timestamp.UTC(),
-	}}, nil
+	for msg := range batch.Messages() {
+		at, err := msg.Metadata()
+		if err != nil {
+			return fetched{err: err}
+		}
+		f.messages = append(f.messages, compliance.Envelope{
+			Subject: msg.Subject(), Header: msg.Headers(), Body: msg.Data(), Sequence: at.Sequence.Stream, Stored: at.Timestamp.UTC(),
+		})
+		if f.ended = at.NumPending == 0 || at.Sequence.Stream >= last; f.ended {
+			return f
+		}
+	}
+	if f.err = batch.Error(); errors.Is(f.err, context.DeadlineExceeded) {
+		f.err = nil // That they are not as many as were asked for is none.
+	}
+	return f
 }
 
-// take takes a message, or finds that it comes after the last one.
-func (r *reader) take(m message) error {
-	e := &m.envelope
-	if m.err != nil {
-		return m.err
+// take takes what was read, and has more read where there is more.
+func (r *reader) take(ctx context.Context, f fetched) error {
+	for _, e := range f.messages {
+		if e.Sequence > r.last || !r.until.IsZero() && e.Stored.After(r.until) {
+			f.ended = true
+			break
+		}
+		r.next = e.Sequence + 1
+		if !e.Stored.Before(r.since) {
+			r.queue = append(r.queue, e)
+		}
 	}
-	beyond := e.Sequence > r.last || !r.until.IsZero() && e.Stored.After(r.until)
-	if beyond || e.Sequence == r.last || m.pending == 0 {
-		r.end()
+	switch {
+	case f.ended:
+		return nil
+	case f.err != nil || len(f.messages) == 0:
+		return r.recover(ctx, f.err)
 	}
-	if !beyond && !e.Stored.Before(r.since) {
-		r.head = e
-	}
+	r.failures = 0
+	r.fetch(ctx)
 	return nil
 }
 
+// recover goes on after nothing came: for as long as the server is away, and where the
+// stream still has what is to come.
+func (r *reader) recover(ctx context.Context, failed error) error {
+	for {
+		look, cancel := context.WithTimeout(ctx, fetchWait)
+		stream, err := r.js.Stream(look, r.name)
+		if err == nil && stream.CachedInfo().State.FirstSeq > r.last {
+			cancel()
+			return nil // All that was to come is too old by now.
+		}
+		if err == nil {
+			r.failures++
+			err = r.consume(look)
+		}
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && (failed == nil || r.failures < maxFailures):
+			r.fetch(ctx)
+			return nil
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			return err
+		case r.failures >= maxFailures:
+			return errors.Join(failed, err)
+		}
+		timer := time.NewTimer(pauseWait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// end stops what is being read, and lets it go.
 func (r *reader) end() {
-	r.stop()
-	r.messages = nil
+	if r.coming != nil {
+		r.stop()
+		<-r.coming
+	}
+	r.coming, r.queue = nil, nil
 }
