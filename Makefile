@@ -53,7 +53,7 @@ heal: deps
 	$(GO) test ./store -count=1 -full -run 'TheNumbersEqualARecount|VerifyFindsNothing|DependsOnNoOrder' -timeout 60m
 	$(GO) test ./cmd/complianced -count=1 -full -run 'TheGaugeOfGracePeriods|APolicyIsRemovedWhile' -timeout 60m -v
 
-## replay: replay 200,000 reports in every way, and 1,000,000 beside live ones, in about 20 minutes
+## replay: replay 200,000 reports in every way, and 1,000,000 beside live ones, in about half an hour
 replay: deps
 	$(GO) test ./cmd/complianced -count=1 -full -run 'AReplay|ABareReplay|ADryRun|LiveReports' -timeout 60m -v $(ARGS)
 

@@ -140,6 +140,28 @@ func TestAReplayIsTheSameReport(t *testing.T) {
 	})
 }
 
+// A Compliance-Stored after the store time decided nothing, and must not let in later what
+// was refused.
+func TestWhatWasTooEarlyStaysSo(t *testing.T) {
+	for _, first := range []time.Duration{-time.Hour, 0, 5 * time.Minute, 24 * time.Hour} {
+		e := compliance.Envelope{
+			Subject: "compliance.status.p.d", Stored: stored, Body: []byte(`{}`),
+			Header: map[string][]string{
+				"Compliance-Stored": {compliance.FormatStored(stored.Add(first))},
+				"ce-time":           {compliance.FormatStored(stored.Add(compliance.MaxFuture + 100))},
+			},
+		}
+		if _, rejection := compliance.Decode(&e); rejection == nil || rejection.Code() != compliance.FutureEventTime {
+			t.Fatal(rejection)
+		}
+		o, err := replay.Resend(&replay.Report{Envelope: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkSame(t, compliance.Rules{}, e, wire(o, stored.AddDate(0, 1, 0)))
+	}
+}
+
 func TestAnIDThatCannotBeSentIsNotSentAsAnother(t *testing.T) {
 	for _, id := range []string{" a", "a ", "a\tb", "\xff", "x\x00"} {
 		for body, want := range map[string]error{`{}`: replay.ErrUnsendable, `{"status":4}`: replay.ErrRefused} {

@@ -17,9 +17,9 @@ import (
 	"github.com/complianced/complianced/replay"
 )
 
-func (b *broker) sender(o publisher.Options) *publisher.Publisher {
+func (b *broker) sender() *publisher.Publisher {
 	b.Helper()
-	sender, err := publisher.New(b.nc, o)
+	sender, err := publisher.New(b.nc, publisher.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -59,10 +59,10 @@ func TestEachResultIsOfItsReport(t *testing.T) {
 	b := startBroker(t, 1)
 	b.answers(func(n uint64) (compliance.Result, bool) {
 		r := compliance.Result{Stream: "COMPLIANCE_STATUS", Sequence: n, Outcome: compliance.Outcomes()[n%4]}
-		switch {
-		case n%10 == 0:
+		switch n % 10 {
+		case 0:
 			return r, false // It is lost.
-		case n%10 == 1:
+		case 1:
 			r.Sequence++ // It is of another copy.
 		}
 		return r, true
@@ -72,7 +72,7 @@ func TestEachResultIsOfItsReport(t *testing.T) {
 	(*source)[8].Misplaced = true
 	(*source)[9].Envelope.Subject = "compliance.status.p"
 	passed := 0
-	table, err := replay.Run(t.Context(), source, b.sender(publisher.Options{}), replay.Options{
+	table, err := replay.Run(t.Context(), source, b.sender(), replay.Options{
 		Results: b.nc, ResultTimeout: 300 * time.Millisecond, Passed: func() { passed++ },
 	})
 	if err != nil || passed != 200 {
@@ -89,7 +89,7 @@ func TestEachResultIsOfItsReport(t *testing.T) {
 func TestReportsOfOneRecordKeepTheirOrder(t *testing.T) {
 	b := startBroker(t, 1)
 	source := numbered(600)
-	table, err := replay.Run(t.Context(), source, b.sender(publisher.Options{}), replay.Options{})
+	table, err := replay.Run(t.Context(), source, b.sender(), replay.Options{})
 	if err != nil || table != (replay.Table{Reports: 600, Accepted: 600}) {
 		t.Fatal(err, table)
 	}
@@ -115,7 +115,7 @@ func TestReportsOfOneRecordKeepTheirOrder(t *testing.T) {
 
 func TestAReplayThatIsNotAllowedStops(t *testing.T) {
 	b := startBroker(t, 1)
-	sender := b.sender(publisher.Options{})
+	sender := b.sender()
 	sender.Close()
 	var saved replay.Position
 	table, err := replay.Run(t.Context(), numbered(10), sender, replay.Options{Save: func(p replay.Position) error {
@@ -130,7 +130,7 @@ func TestAReplayThatIsNotAllowedStops(t *testing.T) {
 func TestAPositionThatCannotBeKeptStopsTheReplay(t *testing.T) {
 	b := startBroker(t, 1)
 	full := errors.New("the disk is full")
-	_, err := replay.Run(t.Context(), numbered(5000), b.sender(publisher.Options{}), replay.Options{
+	_, err := replay.Run(t.Context(), numbered(5000), b.sender(), replay.Options{
 		Rate: 100, Save: func(replay.Position) error { return full },
 	})
 	if !errors.Is(err, full) {
@@ -144,7 +144,7 @@ func TestAnInterruptedReplayPassesWhatIsAccepted(t *testing.T) {
 	defer interrupt()
 	n := 0
 	var saved replay.Position
-	_, err := replay.Run(ctx, numbered(5000), b.sender(publisher.Options{}), replay.Options{
+	_, err := replay.Run(ctx, numbered(5000), b.sender(), replay.Options{
 		Rate: 2000,
 		Passed: func() {
 			if n++; n == 100 {
@@ -168,14 +168,14 @@ func TestAnInterruptedReplayPassesWhatIsAccepted(t *testing.T) {
 	}
 	// By number, as numbered is no stream.
 	saved.Reached = nil
-	table, err := replay.Run(t.Context(), numbered(5000), b.sender(publisher.Options{}), replay.Options{From: saved})
+	table, err := replay.Run(t.Context(), numbered(5000), b.sender(), replay.Options{From: saved})
 	if err != nil || table.Reports != 5000 || table.Accepted != 5000 {
 		t.Errorf("%v: %+v", err, table)
 	}
 	if info, err := stream.Info(t.Context()); err != nil || info.State.Msgs != 5000 {
 		t.Errorf("%v: %d sent in all", err, info.State.Msgs)
 	}
-	if _, err := replay.Run(t.Context(), numbered(10), b.sender(publisher.Options{}), replay.Options{From: saved}); err == nil || !strings.Contains(err.Error(), "fewer") {
+	if _, err := replay.Run(t.Context(), numbered(10), b.sender(), replay.Options{From: saved}); err == nil || !strings.Contains(err.Error(), "fewer") {
 		t.Error(err)
 	}
 }
@@ -198,7 +198,7 @@ func TestWhatIsSentComesAsItWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := list(before)
-	if table, err := replay.Run(t.Context(), &source, b.sender(publisher.Options{}), replay.Options{}); err != nil || table.Accepted != 4 {
+	if table, err := replay.Run(t.Context(), &source, b.sender(), replay.Options{}); err != nil || table.Accepted != 4 {
 		t.Fatal(err, table)
 	}
 	after, err := all(b.open(replay.Selection{From: 5}))

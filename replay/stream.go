@@ -14,8 +14,9 @@ import (
 
 const (
 	// fetchReports is how many reports are asked for at a time; as many are read before
-	// they are asked for. They are 0.7 MB as a rule, and 64 MB at most.
-	fetchReports = 1000
+	// they are asked for. What is live waits behind them: with 1,000 at a time its p99
+	// was twice as long.
+	fetchReports = 300
 	// fetchWait is how long the server may take for them.
 	fetchWait = 5 * time.Second
 	// inactive is when the server forgets a consumer that nobody reads.

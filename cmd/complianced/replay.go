@@ -16,8 +16,8 @@ import (
 )
 
 // defaultReplayRate leaves a deployment room for what is reported meanwhile: on two cores
-// that everything shares, twice as much is what live reports begin to wait behind.
-const defaultReplayRate = 2000
+// that everything shares, live reports begin to wait behind twice as much.
+const defaultReplayRate = 1000
 
 // replaying are the flags of replay.
 type replaying struct {

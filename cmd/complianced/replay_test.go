@@ -55,7 +55,10 @@ func (s *serving) versions() string {
 func keysInOrder(t *testing.T, text string) (keys []string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
-		var of struct{ Policy, Device string }
+		var of struct {
+			Policy string `json:"policy"`
+			Device string `json:"device"`
+		}
 		if err := json.Unmarshal([]byte(line), &of); err != nil {
 			t.Fatal(err)
 		}
