@@ -19,14 +19,15 @@
 //     future. Compliance-Reply and Nats-* headers are not sent again; the other
 //     ce-* headers, traceparent and Compliance-Retry-Of are.
 //   - The order of a replay is a function of its source, filters and seed. Reports of
-//     one record are sent in that order, unless an attempt was in vain: then a later
-//     one may overtake. The records do not depend on it, the outcomes may.
+//     one record are sent in that order, each when the one before it is accepted. The
+//     records do not depend on it, the outcomes do.
 //   - A report is passed when it has a PubAck, or cannot be sent at all and counts as
 //     failed. A [Position] names only reports before which all are passed; it
 //     survives the end of the process at any moment. What is sent a second time for
 //     that is harmless.
 //   - The rate is bounded by Options.Rate, and falls while Options.Lag grows.
-//   - Memory is bounded: by what is in flight, by the window of [Shuffle], and in
-//     [Predict] by the number of records that the reports are of.
+//   - Memory is bounded: by what is in flight, by two batches of each stream, by the
+//     window of [Shuffle], by 200,000 reports behind one that is not passed (without
+//     their payloads), and in [Predict] by the number of records that the reports are of.
 //   - No error text holds a device, a user, or a part of a payload.
 package replay
