@@ -1,4 +1,4 @@
-# Every target is for a fresh checkout with Go and nothing else; `make deps` adds the one server that the tests need.
+# Every target is for a fresh checkout with Go and nothing else; `make deps` adds the two programs that the tests need.
 
 GO      ?= go
 ARGS    ?=
@@ -51,6 +51,7 @@ microbench: deps
 heal: deps
 	$(GO) test ./internal/heal -count=1 -full -timeout 60m -v $(ARGS)
 	$(GO) test ./store -count=1 -full -run 'TheNumbersEqualARecount|VerifyFindsNothing|DependsOnNoOrder' -timeout 60m
+	$(GO) test ./publisher/spool -count=1 -full -run 'AreKilled|AnyDamage' -timeout 20m -v
 	$(GO) test ./cmd/complianced -count=1 -full -run 'TheGaugeOfGracePeriods|APolicyIsRemovedWhile' -timeout 60m -v
 
 ## replay: replay 200,000 reports in every way, and 1,000,000 beside live ones, in about half an hour
@@ -61,6 +62,6 @@ replay: deps
 sabotage: deps
 	@$(GO) run ./internal/sabotage $(ARGS)
 
-## deps: install redis-server, which the tests need, unless it is there
+## deps: install redis-server and Node.js, which the tests need, unless they are there
 deps:
 	@scripts/deps.sh

@@ -400,7 +400,7 @@ func (b *bodyReader) text(p Property, m member) {
 		}
 		b.report.Values[p] = TextValue(text)
 		if p == LastReported && at.Ticks() >= endOfYear1 {
-			b.reported, b.hasReported = at.Ticks(), true
+			b.reported, b.hasReported, b.reportedAt = at.Ticks(), true, m.offset
 		}
 	case DeviceDisplayName, UserName, DeviceModel, Platform, UserPrincipalName:
 		// No text has more characters than bytes.

@@ -114,6 +114,8 @@ type decoding struct {
 	// right and not in year 1.
 	reported    Ticks
 	hasReported bool
+	// reportedAt is its place in the payload.
+	reportedAt int
 }
 
 var decodings = sync.Pool{New: func() any { return new(decoding) }}
@@ -160,7 +162,7 @@ func (d *decoding) eventTime(h *headers, storeTime time.Time) {
 		}
 		limit = min(limit, first)
 	}
-	target := ""
+	target, offset := "", -1
 	switch {
 	case h.eventTime.present:
 		at, err := ParseDateTimeOffset(h.eventTime.value)
@@ -170,11 +172,11 @@ func (d *decoding) eventTime(h *headers, storeTime time.Time) {
 		}
 		d.report.Version.Time, target = at.Ticks(), HeaderEventTime
 	case d.hasReported:
-		d.report.Version.Time, target = d.reported, LastReported.String()
+		d.report.Version.Time, target, offset = d.reported, LastReported.String(), d.reportedAt
 	default:
 		d.report.Version.Time = stored
 	}
 	if d.report.Version.Time > limit+Ticks(MaxFuture/100) {
-		d.violate(FutureEventTime, target, -1, "the event time is more than 10 minutes after the report was stored; is the clock right?")
+		d.violate(FutureEventTime, target, offset, "the event time is more than 10 minutes after the report was stored; is the clock right?")
 	}
 }

@@ -108,3 +108,37 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 }
+
+func TestARejectionKnowsTheEventTimeThatTheReportHas(t *testing.T) {
+	stored := envelope("").Stored
+	for name, test := range map[string]struct {
+		body, ceTime string
+		want         string
+	}{
+		"of ce-time":              {`{"platform":null,"lastReportedDateTime":"2026-01-02T00:00:00Z"}`, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"},
+		"of the body":             {`{"platform":null,"lastReportedDateTime":"2026-01-02T00:00:00Z"}`, "", "2026-01-02T00:00:00Z"},
+		"of the body, too late":   {`{"lastReportedDateTime":"9999-01-02T00:00:00Z"}`, "", "9999-01-02T00:00:00Z"},
+		"of storing":              {`{`, "", compliance.FormatStored(stored)},
+		"none, by a wrong header": {`{"lastReportedDateTime":"2026-01-02T00:00:00Z"}`, "x", ""},
+	} {
+		e := envelope(test.body)
+		if test.ceTime != "" {
+			e.Header = map[string][]string{"ce-time": {test.ceTime}}
+		}
+		_, rejection := compliance.Decode(e)
+		if rejection == nil {
+			t.Fatalf("%s: the report is right", name)
+		}
+		var want compliance.Ticks
+		if test.want != "" {
+			at, err := compliance.ParseDateTimeOffset(test.want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = at.Ticks()
+		}
+		if rejection.EventTime != want {
+			t.Errorf("%s: %v, want %v", name, rejection.EventTime, want)
+		}
+	}
+}

@@ -29,7 +29,7 @@ type Rejection struct {
 	Reply string
 	// EventID is the id that the report came with, else its hash in hex.
 	EventID string
-	// EventTime is the event time that the law took; 0 where it cannot be read.
+	// EventTime is the event time as far as it can be told; 0 where ce-time is none.
 	EventTime  Ticks
 	Stored     time.Time
 	Violations []Violation

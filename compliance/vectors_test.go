@@ -86,6 +86,7 @@ func TestAViolationSaysWhereItIs(t *testing.T) {
 		{"a type", `{"@odata.type" : "x"}`, `"x"`, compliance.WrongType},
 		{"a type of another kind", `{"@odata.type" : 5}`, `5`, compliance.WrongType},
 		{"a deletion", `{"@removed" : true}`, `true`, compliance.TypeMismatch},
+		{"an event time", `{"x@y":1, "lastReportedDateTime" : "9999-01-01T00:00:00Z"}`, `"9999`, compliance.FutureEventTime},
 		{"no object", `  [1]`, `[1]`, compliance.TypeMismatch},
 		{"something after the end", `{} {"x":1}`, ` {"x"`, compliance.MalformedJSON},
 	}

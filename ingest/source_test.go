@@ -80,7 +80,7 @@ func TestWhatIsReadAheadIsBoundedByReports(t *testing.T) {
 	if have, _ := source.Ahead(1); have != ingest.AheadReports {
 		t.Errorf("%d reports were read ahead", have)
 	}
-	for _, want := range []int{ingest.MaxBatchReports, ingest.MaxBatchReports, more} {
+	for _, want := range []int{ingest.AheadReports, more} { // A batch takes all that is read ahead.
 		// The reader goes on by itself once there is room.
 		eventually(t, "the next reports", func() bool { have, _ := source.Ahead(1); return have >= want })
 		batch, err := source.Next(t.Context())

@@ -31,7 +31,7 @@ func (p *Publisher) PublishAsync(ctx context.Context, o Outgoing, done func(Ack,
 		p.gate.leave()
 		return fmt.Errorf("publish report: %w", err)
 	}
-	report, err := p.pack(o, "")
+	report, err := p.stamper.pack(o, "")
 	go func() {
 		defer p.gate.leave()
 		defer func() { <-p.slots }()

@@ -140,8 +140,8 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 
 	t.Run("of the password", func(t *testing.T) {
 		_, err := connect(t, asAgent(s, "wrong"), o).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
-		if !errors.Is(err, publisher.ErrNotAllowed) {
-			t.Errorf("got %v, want ErrNotAllowed", err)
+		if !errors.Is(err, publisher.ErrNotAllowed) || !errors.Is(err, publisher.ErrCredentials) {
+			t.Errorf("got %v, want ErrNotAllowed and ErrCredentials", err)
 		}
 	})
 	t.Run("of another device's subject", func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 		}
 		other := publisher.Outgoing{Key: compliance.Key{Policy: "disk", Device: "d2"}, Body: body}
 		for range 2 {
-			if _, err := p.Publish(t.Context(), other); !errors.Is(err, publisher.ErrNotAllowed) || strings.Contains(err.Error(), "d2") {
+			if _, err := p.Publish(t.Context(), other); !errors.Is(err, publisher.ErrNotAllowed) || errors.Is(err, publisher.ErrCredentials) || strings.Contains(err.Error(), "d2") {
 				t.Errorf("got %v, want ErrNotAllowed", err)
 			}
 		}

@@ -57,11 +57,13 @@
 //	ErrNoStream      ┐ the cause of the last attempt, inside       the operator runs complianced provision
 //	ErrNotConnected  │ an UnackedError; find it with errors.Is     wait for the network
 //	ErrNoAnswer      ┘                                             wait for the server
+//	ErrMaxAttempts   why an UnackedError: no attempt was left      as for UnackedError
 //	ErrInvalidKey    an id is not 1 to 128 of A-Z a-z 0-9 _ -      correct the program
 //	ErrInvalidHeader a header or event id that cannot be sent      correct the program
 //	ErrInvalidTime   a time outside the years 1 to 9999            correct the program or the clock
 //	ErrTooLarge      the server or stream takes no report so large send less; 16 KiB is the most that is applied
 //	ErrNotAllowed    the server refused credentials or permission  tell the operator; keep the report
+//	ErrCredentials   the ErrNotAllowed of refused credentials      renew them; the connection goes on trying
 //	ErrDuplicate     the caller set Nats-Msg-Id                    leave Nats-Msg-Id out and publish again
 //	[*RefusedError]  JetStream refused for another reason for good tell the operator
 //	ErrDriver        a server without headers, an answer that is   tell the operator; keep the report

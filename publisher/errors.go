@@ -35,6 +35,9 @@ var (
 	// PubAcks come to.
 	ErrNotAllowed = errors.New("the NATS server does not allow this; ask the operator for credentials that may publish " +
 		"to compliance.status.*.<device> and subscribe to the inbox")
+	// ErrCredentials is the ErrNotAllowed of credentials that the server refused:
+	// there is no connection, so it says nothing about the report.
+	ErrCredentials = fmt.Errorf("no connection: %w", ErrNotAllowed)
 	// ErrDuplicate says that JetStream threw the report away, because it had
 	// seen its Nats-Msg-Id within the stream's duplicate window. It happens only
 	// where the caller set that header. The id may be another device's, so this

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,6 +61,27 @@ func TestTheTextsOfOthersAreCutBeforeASubject(t *testing.T) {
 	} {
 		if text := publisher.AttemptError(err).Error(); !strings.Contains(text, "no way to") || strings.Contains(text, "laptop-7") {
 			t.Error(text)
+		}
+	}
+}
+
+func TestEveryErrorIsInTheTableOfThePackageComment(t *testing.T) {
+	code, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "# Errors, and what an agent does")
+	names := regexp.MustCompile(`(?m)^(?:\t(Err\w+) = |type (\w+Error) )`).FindAllStringSubmatch(string(code), -1)
+	if len(names) < 15 {
+		t.Fatalf("only %d errors found", len(names))
+	}
+	for _, name := range names {
+		if !regexp.MustCompile(`(?m)^//\t\W*` + name[1] + name[2] + `\b`).MatchString(table) {
+			t.Errorf("%s%s has no line", name[1], name[2])
 		}
 	}
 }

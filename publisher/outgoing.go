@@ -61,61 +61,16 @@ type Ack struct {
 	Attempts int
 }
 
-// parcel is a report as every attempt sends it.
-type parcel struct {
-	msg       *nats.Msg
-	eventID   string
-	eventTime time.Time
-}
-
-// pack makes the parcel of a report. reply is the token of PublishAndWait, or
-// empty.
-func (p *Publisher) pack(o Outgoing, reply string) (parcel, error) {
-	subject, err := p.subject(o)
-	if err != nil {
-		return parcel{}, err
-	}
-	eventID, err := o.eventID()
-	if err != nil {
-		return parcel{}, err
-	}
-	eventTime, err := p.eventTime(o)
-	if err != nil {
-		return parcel{}, err
-	}
-	header := make(nats.Header, len(o.Header)+3)
-	for name, values := range o.Header {
-		if strings.ContainsAny(strings.Join(values, ""), "\r\n") {
-			return parcel{}, fmt.Errorf("%w: a value with a line break", ErrInvalidHeader)
-		}
-		header[name] = values
-	}
-	for _, h := range []struct{ name, value string }{
-		{compliance.HeaderEventID, eventID},
-		{compliance.HeaderEventTime, formatEventTime(eventTime)},
-		{compliance.HeaderReply, reply},
-	} {
-		if err := set(header, h.name, h.value); err != nil {
-			return parcel{}, err
-		}
-	}
-	msg := &nats.Msg{Subject: subject, Header: header, Data: o.Body}
-	if size(msg) > MaxReport {
-		return parcel{}, ErrTooLarge
-	}
-	return parcel{msg: msg, eventID: eventID, eventTime: eventTime}, nil
-}
-
 // subject returns what a report is published to.
-func (p *Publisher) subject(o Outgoing) (string, error) {
+func (s *Stamper) subject(o Outgoing) (string, error) {
 	if o.Subject == "" {
-		if !o.Key.Valid() || p.opts.Device != "" && p.opts.Device != o.Key.Device {
+		if !o.Key.Valid() || s.device != "" && s.device != o.Key.Device {
 			return "", ErrInvalidKey
 		}
 		return o.Key.Subject(), nil
 	}
 	_, _, parsed := compliance.ParseSubject(o.Subject)
-	if parsed == nil || o.Key != (compliance.Key{}) || p.opts.Device != "" || !strings.HasPrefix(o.Subject, compliance.StatusPrefix) {
+	if parsed == nil || o.Key != (compliance.Key{}) || s.device != "" || !strings.HasPrefix(o.Subject, compliance.StatusPrefix) {
 		return "", ErrInvalidKey
 	}
 	for token := range strings.SplitSeq(o.Subject, ".") {
@@ -168,20 +123,4 @@ func ValidEventID(id string) bool { return sentAsIs(id) }
 // the spaces at its ends away and puts spaces in place of line breaks.
 func sentAsIs(value string) bool {
 	return textproto.TrimString(value) == value && utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl)
-}
-
-// eventTime returns the report's event time, cut to ticks; zero where it gets none.
-func (p *Publisher) eventTime(o Outgoing) (time.Time, error) {
-	if o.EventTime.IsZero() {
-		if o.NoEventTime {
-			return time.Time{}, nil
-		}
-		ticks, err := p.clock.next()
-		return ticks.Time(), err
-	}
-	ticks, ok := compliance.TicksOf(o.EventTime)
-	if !ok {
-		return time.Time{}, ErrInvalidTime
-	}
-	return ticks.Time(), nil
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/publisher/internal/backoff"
 )
 
 // Publish sends a report and returns when it is accepted. What may go away by
@@ -24,7 +26,7 @@ func (p *Publisher) Publish(ctx context.Context, o Outgoing) (Ack, error) {
 }
 
 func (p *Publisher) publish(ctx context.Context, o Outgoing, reply string) (Ack, error) {
-	report, err := p.pack(o, reply)
+	report, err := p.stamper.pack(o, reply)
 	if err != nil {
 		return Ack{}, fmt.Errorf("publish report: %w", err)
 	}
@@ -63,7 +65,7 @@ func (p *Publisher) pause(ctx context.Context, n int) error {
 	if n == p.opts.MaxAttempts {
 		return ErrMaxAttempts
 	}
-	timer := time.NewTimer(backoff(n, p.opts.RetryWait, p.opts.RetryWaitMax))
+	timer := time.NewTimer(backoff.Pause(n, p.opts.RetryWait, p.opts.RetryWaitMax))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -151,7 +153,7 @@ func notConnected(reason error) error {
 	case reason == nil:
 		return ErrNotConnected
 	case unauthorized(reason):
-		return ErrNotAllowed
+		return ErrCredentials
 	case errors.Is(reason, nats.ErrPermissionViolation): // It names a subject, and so a device.
 		return ErrNotConnected
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/publisher/internal/backoff"
 )
 
 // Publisher sends reports. Its methods may be called from many goroutines.
@@ -18,7 +20,7 @@ type Publisher struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	opts    Options
-	clock   clock
+	stamper *Stamper
 	results *results
 	gate    *gate
 	// slots holds one token for each report of PublishAsync that is under way.
@@ -63,7 +65,7 @@ func (o Options) connection() []nats.Option {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // Credentials are renewed while an agent runs.
-		nats.CustomReconnectDelay(func(n int) time.Duration { return backoff(n, o.RetryWait, o.RetryWaitMax) }),
+		nats.CustomReconnectDelay(func(n int) time.Duration { return backoff.Pause(n, o.RetryWait, o.RetryWaitMax) }),
 		nats.ReconnectBufSize(-1), // The publisher tries again itself; a copy in a buffer would come on top.
 		// A connection that a network swallowed is found within 40 s. The default is 6 minutes, in which every attempt
 		// would be in vain.
@@ -109,7 +111,7 @@ func New(nc *nats.Conn, opts Options) (*Publisher, error) {
 	opts = opts.withDefaults()
 	return &Publisher{
 		nc: nc, js: js, opts: opts,
-		clock:   clock{now: opts.Now},
+		stamper: &Stamper{device: opts.Device, clock: clock{now: opts.Now}},
 		results: newResults(nc, opts.Device),
 		gate:    newGate(),
 		slots:   make(chan struct{}, opts.MaxInFlight),

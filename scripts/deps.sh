@@ -1,21 +1,35 @@
 #!/usr/bin/env bash
-# Installs redis-server, which the tests run as a child, unless it is in PATH. The program is content with
-# valkey-server, the tests of clusters and Sentinels are not. The system's own Redis service is not started.
+# Installs what the tests run, unless it is in PATH: redis-server as a child (the program is content with
+# valkey-server, the tests of clusters and Sentinels are not), and Node.js with npm for the agent in examples/node.
+# The system's own Redis service is not started. Without Node.js the tests go on and say so, but not with CI=true.
 set -euo pipefail
 
-have_server() { command -v redis-server >/dev/null; }
-
-if have_server; then
-	exit 0
-fi
+have_redis() { command -v redis-server >/dev/null; }
+have_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 
 hint() {
-	echo "The tests need redis-server 7.0 or newer in PATH. $1" >&2
-	echo "  Debian, Ubuntu: apt-get install redis-server" >&2
-	echo "  macOS: brew install redis                        Alpine: apk add redis" >&2
-	echo "  Valkey serves as well: link its valkey-server as redis-server into a folder of PATH." >&2
-	exit 1
+	if ! have_redis; then
+		echo "The tests need redis-server 7.0 or newer in PATH. $1" >&2
+		echo "  Debian, Ubuntu: apt-get install redis-server" >&2
+		echo "  macOS: brew install redis                        Alpine: apk add redis" >&2
+		echo "  Valkey serves as well: link its valkey-server as redis-server into a folder of PATH." >&2
+		exit 1
+	fi
+	if ! have_node; then
+		echo "The agent in examples/node needs Node.js 18 or newer and npm in PATH; its tests are left out. $1" >&2
+		echo "  Debian, Ubuntu: apt-get install nodejs npm" >&2
+		echo "  macOS: brew install node                         Alpine: apk add nodejs npm" >&2
+		[ "${CI:-}" != true ] || exit 1
+	fi
+	exit 0
 }
+
+missing=()
+have_redis || missing+=(redis-server)
+have_node || missing+=(nodejs npm)
+if [ ${#missing[@]} -eq 0 ]; then
+	exit 0
+fi
 
 command -v apt-get >/dev/null || hint "Install it:"
 as_root=()
@@ -32,8 +46,10 @@ if [ ! -e "$policy" ]; then
 	"${as_root[@]}" chmod 755 "$policy"
 fi
 
-echo "Installing redis-server for the tests." >&2
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y)
 "${apt[@]}" update >&2 || echo "apt-get update failed; trying with the package lists that are there." >&2
-"${apt[@]}" install --no-install-recommends redis-server >&2 || hint "apt-get could not install it. Install it:"
-have_server || hint "apt-get installed redis-server, but it is not in PATH. Install it:"
+for package in "${missing[@]}"; do # One by one: where one cannot be had, the others may.
+	echo "Installing $package for the tests." >&2
+	"${apt[@]}" install --no-install-recommends "$package" >&2 || true
+done
+have_redis && have_node || hint "apt-get could not install it. Install it:"

@@ -28,7 +28,7 @@ type changes struct {
 
 // movedPolicy is a policy in a transaction.
 type movedPolicy struct {
-	packed packedPolicy
+	packed packedID
 	// entries are those of a roll-up that were needed, by status.
 	entries [compliance.NumStatuses]string
 }
@@ -102,15 +102,20 @@ func (c *changes) policy(name string) int32 {
 	place, known := c.byPolicy[name]
 	if !known {
 		place = int32(len(c.policies))
-		c.policies = append(c.policies, movedPolicy{packed: packPolicy(name)})
+		c.policies = append(c.policies, movedPolicy{packed: packID(name)})
 		c.byPolicy[name] = place
 	}
 	return place
 }
 
-// move notes that a record was one thing and is to be another. Its member is what
-// names it within the bucket.
-func (c *changes) move(key compliance.Key, member string, before, after compliance.Facts) {
+// member is packKey of a policy and a device in the memory of a transaction.
+func (c *changes) member(policy int32, device string, memory *texts) string {
+	var buffer [maxPackedKey]byte
+	return memory.text(appendID(c.policies[policy].packed.appendTo(buffer[:0]), device))
+}
+
+// move notes that a record was one thing and is to be another.
+func (c *changes) move(key compliance.Key, before, after compliance.Facts, memory *texts) {
 	if before == after {
 		return
 	}
@@ -121,7 +126,14 @@ func (c *changes) move(key compliance.Key, member string, before, after complian
 	if after.Exists {
 		c.days.move(policy, counter{key.Policy, int32(after.Day)}, 1)
 	}
-	if before.GraceEnds != after.GraceEnds {
+	needed := before.Exists && before.Status.NeedsAttention()
+	needs := after.Exists && after.Status.NeedsAttention()
+	graceMoves := before.GraceEnds != after.GraceEnds
+	var member string // Of the many that need none, none is made.
+	if graceMoves || before.Standing != after.Standing && (needed || needs) {
+		member = c.member(policy, key.Device, memory)
+	}
+	if graceMoves {
 		c.moveGrace(key.Policy, policy, member, before.GraceEnds, after.GraceEnds)
 	}
 	if before.Standing == after.Standing {
@@ -134,9 +146,9 @@ func (c *changes) move(key compliance.Key, member string, before, after complian
 		c.counts.move(policy, counter{key.Policy, int32(after.Status)}, 1)
 	}
 	switch {
-	case after.Exists && after.Status.NeedsAttention():
+	case needs:
 		c.attention.set(attentionScore(key, after.Status), member)
-	case before.Exists && before.Status.NeedsAttention():
+	case needed:
 		c.attention.remove(attentionScore(key, before.Status), member)
 	}
 	c.moveDevice(key.Device, policy, after.Standing)
@@ -247,11 +259,8 @@ func (c *changes) rollUp(d *movedDevice, old packedRollup, memory *texts) bool {
 	if !old.valid() {
 		return false
 	}
-	d.old, d.new = old, old
-	for i := d.first; i != none; i = c.standings[i].next {
-		policy := &c.policies[c.standings[i].policy]
-		d.new = d.new.set(policy.packed, policy.entry(c.standings[i].after), memory)
-	}
+	d.old = old
+	d.new = c.restand(d, memory)
 	before, was := d.old.worst()
 	after, is := d.new.worst()
 	if was {
@@ -267,6 +276,32 @@ func (c *changes) rollUp(d *movedDevice, old packedRollup, memory *texts) bool {
 		c.devices.remove(0, d.id)
 	}
 	return true
+}
+
+// fewStandings is up to how many a roll-up is changed in its stored form, which is then
+// copied for each. A device may have thousands of policies, and all in one transaction.
+const fewStandings = 8
+
+// restand returns the roll-up of a device with all its standings.
+func (c *changes) restand(d *movedDevice, memory *texts) packedRollup {
+	r, n := d.old, 0
+	for i := d.first; i != none; i = c.standings[i].next {
+		if n++; n > fewStandings {
+			return c.restandMany(d)
+		}
+		policy := &c.policies[c.standings[i].policy]
+		r = r.set(policy.packed, policy.entry(c.standings[i].after), memory)
+	}
+	return r
+}
+
+// restandMany is restand for many standings. The old roll-up is valid.
+func (c *changes) restandMany(d *movedDevice) packedRollup {
+	r, _ := parseRollup(string(d.old))
+	for i := d.first; i != none; i = c.standings[i].next {
+		r = r.set(c.policies[c.standings[i].policy].packed.text(), c.standings[i].after)
+	}
+	return packedRollup(r.encode())
 }
 
 // write puts all changes into the transaction.

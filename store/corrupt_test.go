@@ -11,6 +11,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/store"
+	"github.com/complianced/complianced/store/storetest"
 )
 
 // TestCorruptKeysAreToldOnceAndMended harms one key after the other; the worker's
@@ -187,11 +188,15 @@ func TestAReaderNamesWhatIsCorrupt(t *testing.T) {
 	apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
 	get := func() error { _, err := r.Get(ctx, device); return err }
 	counts := func() error { _, err := r.Counts(ctx); return err }
+	totals := func() error { _, err := r.Totals(ctx, began, storetest.Validity); return err }
 	gaps := func() error { _, err := r.Gaps(ctx, []compliance.Bucket{0}); return err }
 	for _, test := range []struct {
 		name, what string
 		harm, read func() error
 	}{
+		{"an entry of the grace periods", "the index of grace periods", func() error {
+			return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(float64(began.UnixMilli()+1), "policy:"+device.Device)).Err()
+		}, totals},
 		{"a field of a record", "a record", func() error { return s.raw.HSet(ctx, "cs:{00}:policy:"+device.Device, "v", "x").Err() }, get},
 		{"a record of another type", "a record", func() error { return s.raw.Set(ctx, "cs:{00}:policy:"+device.Device, "x", 0).Err() }, get},
 		{"a count", "the counts", func() error { return s.raw.HSet(ctx, "cs:{00}:|counts", "policy", "x").Err() }, counts},

@@ -26,8 +26,8 @@ type tallies[T any] struct {
 //	|worst      hash        <status>                       devices of which it is the worst
 //	|days       hash        <policy>|<day>                 records whose newest event lies on the UTC day
 //	|gracedays  hash        <policy>|<day>                 records whose grace period ends on it
-//	|grace      sorted set  <policy>:<device>              by the end of the grace period in Unix ms
-//	|attention  sorted set  <policy>:<device>              records that need attention, by policy and status; see attentionScore
+//	|grace      sorted set  <packed policy><packed device> by the end of the grace period in Unix ms; see packKey
+//	|attention  sorted set  <packed policy><packed device> records that need attention, by policy and status; see attentionScore
 //	|devices    sorted set  <device>                       devices with a record, by name
 //	|rollup     hash        <device>                       its policies and their statuses; see rollup
 //	|tombs      sorted set  <policy>:<device>              tombstones by store time in Unix ms
@@ -88,11 +88,11 @@ func (d *derived) put(key compliance.Key, k known) {
 	bump(d.counts, counter{key.Policy, int32(k.Status)}, 1)
 	bump(d.days, counter{key.Policy, int32(k.Day)}, 1)
 	if k.GraceEnds != 0 {
-		d.grace[member(key)] = k.GraceEnds
+		d.grace[packKey(key)] = k.GraceEnds
 		bump(d.graceDays, counter{key.Policy, int32(compliance.DayOfMillis(k.GraceEnds))}, 1)
 	}
 	if k.Status.NeedsAttention() {
-		d.attention[member(key)] = attentionScore(key, k.Status)
+		d.attention[packKey(key)] = attentionScore(key, k.Status)
 	}
 	d.rollUp(key, k.Standing)
 }
@@ -108,11 +108,11 @@ func (d *derived) take(key compliance.Key, k known) {
 	bump(d.counts, counter{key.Policy, int32(k.Status)}, -1)
 	bump(d.days, counter{key.Policy, int32(k.Day)}, -1)
 	if k.GraceEnds != 0 {
-		delete(d.grace, member(key))
+		delete(d.grace, packKey(key))
 		bump(d.graceDays, counter{key.Policy, int32(compliance.DayOfMillis(k.GraceEnds))}, -1)
 	}
 	if k.Status.NeedsAttention() {
-		delete(d.attention, member(key))
+		delete(d.attention, packKey(key))
 	}
 	d.rollUp(key, compliance.Standing{})
 }

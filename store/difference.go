@@ -85,6 +85,14 @@ const (
 	sayOtherType  = "a key of another type"
 )
 
+// legible returns a name as it is, or in quotes where it has bytes that nobody can read.
+func legible(name string) string {
+	if quoted := strconv.Quote(name); quoted[1:len(quoted)-1] != name {
+		return quoted
+	}
+	return name
+}
+
 func orNone(text string) string {
 	if text == "" {
 		return sayNone
@@ -119,21 +127,19 @@ func (v *view) describe(list []Difference, e entryID) (_ []Difference, lost bool
 		d.Name, d.Want = e.name, "a gap"
 	case partDevices:
 		d.Device = e.name
-	case partGrace, partTombstones:
-		key, ok = parseMember(e.name)
+	case partGrace, partTombstones, partAttention:
+		key, ok = keyOfEntry(e)
 		d.Policy, d.Device = key.Policy, key.Device
-		lost = ok && v.gone(key)
-	case partAttention:
-		key, ok = parseMember(e.name)
-		d.Policy, d.Device = key.Policy, key.Device
-		d.inStatuses(key)
+		if e.part == partAttention {
+			d.inStatuses(key)
+		}
 		lost = ok && v.gone(key)
 	case partRollup:
 		return v.describeRollup(list, e.name)
 	case partRecords:
 	}
 	if !ok {
-		d.Policy, d.Device, d.Status, d.Day, d.Name = "", "", "", "", e.name
+		d.Policy, d.Device, d.Status, d.Day, d.Name = "", "", "", "", legible(e.name)
 	}
 	return append(list, d), lost
 }

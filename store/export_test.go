@@ -37,6 +37,19 @@ func Keys(b compliance.Bucket, k compliance.Key) (string, compliance.Key, bool) 
 	return name, back, ok
 }
 
+// The names of records in the indexes of grace periods and of what needs attention.
+var (
+	PackKey   = packKey
+	UnpackKey = unpackKey
+)
+
+// MemberOf returns a function that makes the name of a record as a transaction does.
+func MemberOf(k compliance.Key) func() string {
+	c, memory := newChanges(), new(texts)
+	policy := c.policy(k.Policy)
+	return func() string { return c.member(policy, k.Device, memory) }
+}
+
 // EncodeRollup returns the roll-up of a device after its policies got or lost their
 // records in this order.
 func EncodeRollup(policies []string, status func(policy string) (compliance.Status, bool)) string {

@@ -20,6 +20,9 @@ import (
 // buckets it lies in bucket 1.
 const documented = "a72b2760-2760-a72b-6027-2ba760272ba7"
 
+// packedDocumented is the device in the indexes.
+const packedDocumented = "\x00\xa7\x2b\x27\x60\x27\x60\xa7\x2b\x60\x27\x2b\xa7\x60\x27\x2b\xa7"
+
 func documentedBody(tb testing.TB) string {
 	tb.Helper()
 	body, err := os.ReadFile("../compliance/testdata/documented.json")
@@ -129,15 +132,15 @@ func TestTheKeysAreTheDocumentedOnes(t *testing.T) {
 			"grace|2026-03-04": "1",
 		},
 		tag + "|gracedays": map[string]string{"grace|2026-03-05": "1"},
-		tag + "|grace":     map[string]float64{"grace:" + documented: 1772668800001},
+		tag + "|grace":     map[string]float64{"\x05grace" + packedDocumented: 1772668800001},
 		tag + "|devices":   map[string]float64{documented: 0},
 		tag + "|rollup": map[string]string{
 			documented: "7\x05eight" + "0\x05empty" + "4\x05grace" + "0\x05nulls" + "5\x07partial" + "6\x07revived" + "7\x05seven" + "2\x03two" + "4\x07uniform",
 		},
 		tag + "|attention": map[string]float64{
 			// Made by another program.
-			"empty:" + documented: 2525119210104783, "nulls:" + documented: 2951178623690703, "grace:" + documented: 1529510760064975,
-			"uniform:" + documented: 4446802066057167, "partial:" + documented: 3151993745483727, "revived:" + documented: 3788947361146831,
+			"\x05empty" + packedDocumented: 2525119210104783, "\x05nulls" + packedDocumented: 2951178623690703, "\x05grace" + packedDocumented: 1529510760064975,
+			"\x07uniform" + packedDocumented: 4446802066057167, "\x07partial" + packedDocumented: 3151993745483727, "\x07revived" + packedDocumented: 3788947361146831,
 		},
 		tag + "|floor": "COMPLIANCE_STATUS 1800000000000000000 29 1800000029000000000 1 4 write-1",
 		tag + "|seal":  "1594285188203876",

@@ -92,7 +92,7 @@ func owns(layout compliance.Layout, b compliance.Bucket, k compliance.Key) bool 
 	return k.Valid() && layout.BucketOf(k.Device) == b
 }
 
-// member names a record within its bucket.
+// member names a record within its bucket, where packKey does not.
 func member(k compliance.Key) string { return k.Policy + ":" + k.Device }
 
 func parseMember(member string) (compliance.Key, bool) {

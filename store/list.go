@@ -63,12 +63,12 @@ type Page struct {
 }
 
 // Limits of a page. The work that it takes is bounded whatever the query leaves out:
-// 2,500 entries of an index or 1,000 records take some 10 ms.
+// 1,500 entries of an index or 1,000 records take some 10 ms.
 const (
 	// MaxPage is the greatest number of records in a page.
 	MaxPage = 1000
 
-	maxEntries = 2500
+	maxEntries = 1500
 	maxRecords = 1000
 	// perStep is how many entries one range of an index gives, perRead how many
 	// records one pipeline reads.
@@ -334,7 +334,7 @@ func (l *listing) ofRange(s *stride, at place, entries []redis.Z) (place, error)
 	score, last := l.past(at)
 	for _, e := range entries {
 		name, _ := e.Member.(string)
-		key, ok := parseMember(name)
+		key, ok := unpackKey(name)
 		if !ok || e.Score != float64(attentionScore(key, status)) {
 			return at, corruptAttention(at)
 		}
@@ -354,7 +354,7 @@ func (l *listing) ofRange(s *stride, at place, entries []redis.Z) (place, error)
 // past returns the score and the member that a place in byStatus comes after.
 func (l *listing) past(at place) (int64, string) {
 	own := compliance.Key{Policy: l.query.Policy, Device: at.device}
-	return attentionScore(own, at.status), member(compliance.Key{Policy: cmp.Or(at.policy, l.query.Policy), Device: at.device})
+	return attentionScore(own, at.status), packKey(compliance.Key{Policy: cmp.Or(at.policy, l.query.Policy), Device: at.device})
 }
 
 func corruptAttention(at place) error {

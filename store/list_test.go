@@ -149,7 +149,8 @@ func filter(all []store.Item, q store.Query, now time.Time) []string {
 		byDevice := cmp.Or(cmp.Compare(a.Key.Device, b.Key.Device), cmp.Compare(a.Key.Policy, b.Key.Policy))
 		if byStatus {
 			byHash := cmp.Compare(xxh3.HashString(a.Key.Device)>>39, xxh3.HashString(b.Key.Device)>>39)
-			return cmp.Or(byBucket, cmp.Compare(a.Record.Status(), b.Record.Status()), byHash, byDevice)
+			byMember := cmp.Compare(packed(a.Key), packed(b.Key))
+			return cmp.Or(byBucket, cmp.Compare(a.Record.Status(), b.Record.Status()), byHash, byMember)
 		}
 		return cmp.Or(byBucket, byDevice)
 	})
@@ -410,7 +411,7 @@ func TestAnIndexIsNotBelieved(t *testing.T) {
 		f.put(t, listed{key, `{"status":"error"}`, 0})
 	}
 	f.raw.Del(t.Context(), "cs:{00}:p0:"+device)
-	f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(wrong, 0), "p2:"+device), z(attention(never, 5), "p0:never"))
+	f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(wrong, 0), packed(wrong)), z(attention(never, 5), packed(never)))
 	f.raw.ZAdd(t.Context(), "cs:{00}:|devices", zMember("never"))
 	for name, test := range map[string]struct {
 		query store.Query
@@ -441,13 +442,13 @@ func TestWhatIsCorruptIsNamedByAList(t *testing.T) {
 	}{
 		{
 			"another score", "the index of what needs attention",
-			func() { f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(key, 5)+1, "p0:"+device)) },
+			func() { f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(key, 5)+1, packed(key))) },
 			[]store.Query{byStatus},
 		},
 		{
 			"a foreign member", "the index of what needs attention",
 			func() {
-				f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(key, 5), "p0:"+device), z(attention(key, 5), "p0|5|a|b"))
+				f.raw.ZAdd(t.Context(), "cs:{00}:|attention", z(attention(key, 5), packed(key)), z(attention(key, 5), "p0:"+device))
 			},
 			[]store.Query{byStatus},
 		},

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -50,7 +49,7 @@ func (r rollup) worst() (compliance.Status, bool) {
 func (r rollup) encode() string {
 	b := make([]byte, 0, 24*len(r))
 	for _, s := range r {
-		b = append(b, packPolicy(s.policy).entry(s.status)...)
+		b = append(b, packID(s.policy).entry(s.status)...)
 	}
 	return string(b)
 }
@@ -71,47 +70,16 @@ func parseRollup(text string) (rollup, error) {
 	return r, nil
 }
 
+const uuidBit = 0x80
+
 // packedRollup is, for each policy, the number of the status as a digit, and the
 // policy: one that is a UUID in lower case as its 16 bytes, any other as its length in
 // one byte and its text. The digit of a UUID has 128 added. Five policies of a device
 // take 85 bytes instead of 190, which is a tenth of what the whole device takes.
 type packedRollup string
 
-// packedPolicy is a policy in a roll-up.
-type packedPolicy struct {
-	name   string
-	isUUID bool
-}
-
-const (
-	uuidLength = 36
-	uuidBit    = 0x80
-)
-
-func packPolicy(policy string) packedPolicy {
-	if id, ok := packUUID(policy); ok {
-		return packedPolicy{string(id[:]), true}
-	}
-	return packedPolicy{policy, false}
-}
-
-func (p packedPolicy) text() string {
-	if p.isUUID {
-		return unpackUUID(p.name)
-	}
-	return p.name
-}
-
-// compare orders by text. That of two UUIDs is the order of their bytes.
-func (p packedPolicy) compare(q packedPolicy) int {
-	if p.isUUID == q.isUUID {
-		return strings.Compare(p.name, q.name)
-	}
-	return strings.Compare(p.text(), q.text())
-}
-
-// entry is the policy with a status, as it stands in a roll-up.
-func (p packedPolicy) entry(s compliance.Status) string {
+// entry is a policy with a status, as it stands in a roll-up.
+func (p packedID) entry(s compliance.Status) string {
 	digit := '0' + byte(s)
 	if p.isUUID {
 		return string([]byte{digit | uuidBit}) + p.name
@@ -120,10 +88,10 @@ func (p packedPolicy) entry(s compliance.Status) string {
 }
 
 // next reads the entry that begins at a place.
-func (r packedRollup) next(at int) (p packedPolicy, s compliance.Status, end int, ok bool) {
+func (r packedRollup) next(at int) (p packedID, s compliance.Status, end int, ok bool) {
 	digit := r[at] &^ uuidBit
 	p.isUUID = r[at]&uuidBit != 0
-	from, n := at+1, 16
+	from, n := at+1, uuidBytes
 	if !p.isUUID {
 		if from == len(r) {
 			return p, 0, 0, false
@@ -140,7 +108,7 @@ func (r packedRollup) next(at int) (p packedPolicy, s compliance.Status, end int
 
 // valid tells whether this is what encode writes.
 func (r packedRollup) valid() bool {
-	var last packedPolicy
+	var last packedID
 	for at := 0; at < len(r); {
 		p, _, end, ok := r.next(at)
 		if !ok || at > 0 && last.compare(p) >= 0 || !p.valid() {
@@ -149,14 +117,6 @@ func (r packedRollup) valid() bool {
 		at, last = end, p
 	}
 	return true
-}
-
-func (p packedPolicy) valid() bool {
-	if p.isUUID {
-		return true
-	}
-	_, isUUID := packUUID(p.name)
-	return !isUUID && compliance.ValidID(p.name)
 }
 
 // worst is that of a rollup.
@@ -173,7 +133,7 @@ func (r packedRollup) worst() (worst compliance.Status, there bool) {
 
 // set returns the roll-up with another entry of a policy, or without one where that is
 // empty.
-func (r packedRollup) set(policy packedPolicy, entry string, memory *texts) packedRollup {
+func (r packedRollup) set(policy packedID, entry string, memory *texts) packedRollup {
 	from, to := len(r), len(r)
 	for at := 0; at < len(r); {
 		p, _, end, _ := r.next(at)
@@ -187,36 +147,4 @@ func (r packedRollup) set(policy packedPolicy, entry string, memory *texts) pack
 		at = end
 	}
 	return packedRollup(memory.join(string(r[:from]), entry, string(r[to:])))
-}
-
-// packUUID returns the bytes of a UUID in lower case; false for any other text.
-func packUUID(text string) (id [16]byte, ok bool) {
-	if len(text) != uuidLength {
-		return id, false
-	}
-	n := 0
-	for i := range len(text) {
-		c := text[i]
-		switch {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if c != '-' {
-				return id, false
-			}
-			continue
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		default:
-			return id, false
-		}
-		id[n/2] = id[n/2]<<4 | c
-		n++
-	}
-	return id, true
-}
-
-func unpackUUID(id string) string {
-	digits := hex.EncodeToString([]byte(id))
-	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }

@@ -6,20 +6,25 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/store"
 )
 
+// anyID draws ids, and UUIDs in lower and in other cases.
+func anyID() *rapid.Generator[string] {
+	return rapid.OneOf(
+		rapid.StringMatching(`[A-Za-z0-9_-]{1,128}`),
+		rapid.StringMatching(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`),
+		rapid.StringMatching(`[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`),
+	)
+}
+
 func TestARollupIsTheSetOfItsPoliciesWhateverTheOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		policy := rapid.OneOf(
-			rapid.StringMatching(`[A-Za-z0-9_-]{1,128}`),
-			rapid.StringMatching(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`),
-			rapid.StringMatching(`[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`),
-		)
-		want := rapid.MapOf(policy, rapid.SampledFrom(compliance.Statuses())).Draw(t, "policies")
+		want := rapid.MapOf(anyID(), rapid.SampledFrom(compliance.Statuses())).Draw(t, "policies")
 		texts := make([]string, 2)
 		for i := range texts {
 			order := slices.Collect(func(yield func(string) bool) {
@@ -75,4 +80,40 @@ func FuzzRollup(f *testing.F) {
 			t.Fatalf("%q is written as %q", text, again)
 		}
 	})
+}
+
+// TestManyPoliciesOfADeviceInOneTransaction compares the roll-up with that of a store
+// which took the same reports one by one.
+func TestManyPoliciesOfADeviceInOneTransaction(t *testing.T) {
+	s, other := startServer(t), startServer(t)
+	together, single := s.open(t, store.Options{}), other.open(t, store.Options{})
+	var reports []*compliance.Report
+	for n := range uint64(300) {
+		policy := fmt.Sprintf("policy-%d", n*7%100)
+		if n%3 == 0 {
+			policy = fmt.Sprintf("%08x-0000-4000-8000-000000000000", n*7%100)
+		}
+		body := fmt.Sprintf(`{"status":%q}`, compliance.Statuses()[n%compliance.NumStatuses])
+		if n%11 == 0 {
+			body = `{"@removed":{}}`
+		}
+		reports = append(reports, report(t, n+1, compliance.Key{Policy: policy, Device: device.Device}, body))
+	}
+	half := floor(150, "a")
+	apply(t, together, compliance.Floor{}, half, reports[:150]...)
+	apply(t, together, half, floor(300, "b"), reports[150:]...)
+	at := compliance.Floor{}
+	for _, one := range reports {
+		to := floor(one.Sequence, fmt.Sprint("w", one.Sequence))
+		apply(t, single, at, to, one)
+		at = to
+	}
+	want, have := other.raw.HGetAll(t.Context(), "cs:{00}:|rollup").Val(), s.raw.HGetAll(t.Context(), "cs:{00}:|rollup").Val()
+	if len(want) != 1 || len(want[device.Device]) < 1000 {
+		t.Fatalf("the roll-up of one device is %q", want)
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("the roll-ups differ (-single +together):\n%s", diff)
+	}
+	wantNoDifference(t, together)
 }

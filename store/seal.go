@@ -96,25 +96,6 @@ func (s *sealed) reseal(ctx context.Context, pipe redis.Pipeliner, key string, t
 	pipe.IncrBy(ctx, key, sealOf(tx.To)-before)
 }
 
-// writeNew writes a record in the place of a tombstone or of none. Values that were
-// cleared are set and taken away, as Redis keeps no command in its append-only file that
-// changed nothing: there a part of a transaction can stand before this one that sets
-// them. The head comes last, so that no part of this one is a record.
-func writeNew(ctx context.Context, pipe redis.Pipeliner, name string, r *compliance.Record) {
-	var cleared, set []string
-	for _, p := range valueOrder {
-		if r.Values[p].Kind == compliance.Cleared {
-			cleared = append(cleared, valueFields[p])
-			set = append(set, valueFields[p], nullText)
-		}
-	}
-	if len(cleared) > 0 {
-		pipe.HSet(ctx, name, set)
-		pipe.HDel(ctx, name, cleared...)
-	}
-	pipe.HSet(ctx, name, encode(r))
-}
-
 // rewriting is what leads from the fields of a record to its one stored form.
 type rewriting struct {
 	name string

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -345,5 +346,34 @@ func TestASealThatIsNoneIsReplaced(t *testing.T) {
 		if at := floorNow(t, r); at.Torn {
 			t.Errorf("after the seal %q the bucket stays torn", text)
 		}
+	}
+}
+
+func TestARepairLeavesATornBucketTornAndNoOther(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(context.Context, *redis.Client) error
+		torn bool
+	}{
+		"no seal":             {func(ctx context.Context, c *redis.Client) error { return c.Del(ctx, "cs:{00}:|seal").Err() }, false},
+		"a seal that is none": {func(ctx context.Context, c *redis.Client) error { return c.Set(ctx, "cs:{00}:|seal", "x", 0).Err() }, false},
+		"a seal of another type": {func(ctx context.Context, c *redis.Client) error {
+			return errors.Join(c.Del(ctx, "cs:{00}:|seal").Err(), c.LPush(ctx, "cs:{00}:|seal", 1).Err())
+		}, false},
+		"the seal of other floor": {func(ctx context.Context, c *redis.Client) error { return c.IncrBy(ctx, "cs:{00}:|seal", 7).Err() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t)
+			r := s.open(t, store.Options{})
+			apply(t, r, compliance.Floor{}, floor(1, "a"), report(t, 1, device, `{"status":"error"}`))
+			if err := errors.Join(c.harm(t.Context(), s.raw), s.raw.HSet(t.Context(), "cs:{00}:|counts", "policy|error", 5).Err()); err != nil {
+				t.Fatal(err)
+			}
+			if found, _ := verify(t, r, &journal{}, true); len(found) != 1 {
+				t.Errorf("found %v", found)
+			}
+			if at := floorNow(t, r); at.Torn != c.torn {
+				t.Errorf("after the repair the bucket is torn: %t", at.Torn)
+			}
+		})
 	}
 }

@@ -157,12 +157,16 @@ func (t *Totals) addWorst(reply *redis.StringSliceCmd) bool {
 // addEnding adds the records whose grace periods end later today.
 func (t *Totals) addEnding(reply *redis.StringSliceCmd) bool {
 	members, err := reply.Result()
-	for _, m := range members {
-		policy, _, ok := strings.Cut(m, ":")
+	policies := map[packedID]int{}
+	for _, member := range members {
+		policy, _, ok := cutKey(member)
 		if !ok {
 			return false
 		}
-		t.policy(policy).InGrace++
+		policies[policy]++
+	}
+	for policy, n := range policies {
+		t.policy(policy.text()).InGrace += n
 	}
 	return err == nil
 }

@@ -293,10 +293,12 @@ type step struct {
 // take takes a step. It reports false where somebody wrote meanwhile.
 func (c *check) take(ctx context.Context, s *step) (stood bool, err error) {
 	err = c.master.Watch(ctx, func(tx *redis.Tx) error {
-		floor, err := readFloor(tx.Get(ctx, c.view.keys.floor))
+		have, err := askFloor(ctx, tx, c.bucket).read()
 		if err != nil {
 			return err
 		}
+		floor := have.Floor
+		floor.Torn = false // That the workers see to; what is read here is compared all the same.
 		moved, err := c.since(ctx, floor)
 		if err != nil {
 			return err
@@ -305,7 +307,7 @@ func (c *check) take(ctx context.Context, s *step) (stood bool, err error) {
 			return err
 		}
 		if !s.before.Absent() {
-			if done, err := c.mend(ctx, tx, s); done || err != nil {
+			if done, err := c.mend(ctx, tx, s, &have); done || err != nil {
 				return err
 			}
 		}
@@ -347,9 +349,9 @@ func (c *check) since(ctx context.Context, floor compliance.Floor) ([]compliance
 	return keys, nil
 }
 
-// mend puts right what still differs in this step. It reports false where
-// nothing is to be put right.
-func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step) (done bool, err error) {
+// mend puts right what still differs in this step, on top of the floor that the bucket
+// has. It reports false where nothing is to be put right.
+func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step, have *sealed) (done bool, err error) {
 	var wrong []entryID
 	for _, e := range s.wrong {
 		if c.view.wrong(e) {
@@ -366,7 +368,7 @@ func (c *check) mend(ctx context.Context, tx *redis.Tx, s *step) (done bool, err
 	}
 	to.Write = "verify-" + uuid.NewString()[:8]
 	pipe := tx.TxPipeline()
-	pipe.IncrBy(ctx, c.view.keys.seal, sealOf(to)-sealOf(c.base))
+	have.reseal(ctx, pipe, c.view.keys.seal, &compliance.Transaction{From: c.base, To: to})
 	c.view.mend(ctx, pipe, wrong)
 	pipe.Set(ctx, c.view.keys.floor, formatFloor(to), 0)
 	if cmds, err := pipe.Exec(ctx); err != nil {

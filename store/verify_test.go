@@ -88,8 +88,9 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 		return d
 	}
 	type differences = []store.Difference
+	member := func(device string) string { return packed(compliance.Key{Policy: "policy", Device: device}) }
 	inError := func(device string) redis.Z {
-		return z(attention(compliance.Key{Policy: "policy", Device: device}, 5), "policy:"+device)
+		return z(attention(compliance.Key{Policy: "policy", Device: device}, 5), member(device))
 	}
 	// What is missing when the record of the device under "policy" is.
 	cascade := func(first store.Difference) differences {
@@ -151,17 +152,17 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			false,
 		},
 		{
-			"an end of a grace period", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(5, "policy:"+id)).Err() },
+			"an end of a grace period", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(5, member(id))).Err() },
 			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "5"}},
 			false,
 		},
 		{
-			"a grace period that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|grace", "policy:"+id).Err() },
+			"a grace period that is not listed", func() error { return s.raw.ZRem(ctx, "cs:{00}:|grace", member(id)).Err() },
 			differences{{Kind: store.KindGrace, Policy: "policy", Device: id, Want: "1800057600000", Have: "none"}},
 			false,
 		},
 		{
-			"an entry of what needs attention that is gone", func() error { return s.raw.ZRem(ctx, "cs:{00}:|attention", "policy:"+id).Err() },
+			"an entry of what needs attention that is gone", func() error { return s.raw.ZRem(ctx, "cs:{00}:|attention", member(id)).Err() },
 			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "nonCompliant", Have: "none"}},
 			false,
 		},
@@ -176,13 +177,13 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			false,
 		},
 		{
-			"an entry of what needs attention for no status", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(5, "policy:"+id)).Err() },
+			"an entry of what needs attention for no status", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(5, member(id))).Err() },
 			differences{{Kind: store.KindAttention, Policy: "policy", Device: id, Status: "nonCompliant", Want: "nonCompliant", Have: "score 5"}},
 			false,
 		},
 		{
 			"an entry of what needs attention that does not, for no status",
-			func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(math.Inf(1), "policy:"+other)).Err() },
+			func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(math.Inf(1), member(other))).Err() },
 			differences{{Kind: store.KindAttention, Policy: "policy", Device: other, Want: "none", Have: "score +Inf"}},
 			false,
 		},
@@ -190,6 +191,23 @@ func TestVerifyNamesEachKindOfCorruptionAndRepairMendsIt(t *testing.T) {
 			"an entry of what needs attention that is none", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, "x")).Err() },
 			differences{{Kind: store.KindAttention, Name: "x", Want: "none", Have: "score 0"}},
 			false,
+		},
+		{
+			"an entry of what needs attention with more than a record", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|attention", z(0, member(id)+"\xff")).Err() },
+			differences{{Kind: store.KindAttention, Name: `"\x06policy\a` + id + `\xff"`, Want: "none", Have: "score 0"}},
+			false,
+		},
+		{
+			"a grace period under ids in full", func() error { return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(5, "policy:"+id)).Err() },
+			differences{{Kind: store.KindGrace, Name: "policy:" + id, Want: "none", Have: "5"}},
+			false,
+		},
+		{
+			"a grace period of a record that is not there, with UUIDs as ids", func() error {
+				return s.raw.ZAdd(ctx, "cs:{00}:|grace", z(5, packed(compliance.Key{Policy: documented, Device: uuidOfBucket0}))).Err()
+			},
+			differences{{Kind: store.KindGrace, Policy: documented, Device: uuidOfBucket0, Want: "none", Have: "5"}},
+			true,
 		},
 		{"an index of another type", func() error {
 			return errors.Join(s.raw.Del(ctx, "cs:{00}:|attention").Err(), s.raw.Set(ctx, "cs:{00}:|attention", "x", 0).Err())
@@ -498,16 +516,17 @@ func TestRepairWhileReportsAreMergedLeadsToTheStateThatWasNeverHarmed(t *testing
 	w := newMerger(r)
 	w.batch(t, 3000)
 	stop := w.run(t, 20)
+	nobody := []string{packed(compliance.Key{Policy: "p0", Device: "nobody"}), packed(compliance.Key{Policy: "p1", Device: "nobody"})}
 	for n := range 10 {
 		// What no report moves, so that no transaction finds it.
 		if err := errors.Join(
 			s.raw.HSet(ctx, fmt.Sprintf("cs:{%02x}:|counts", n%4), "gone|error", "1", "lost|error", "2").Err(),
-			s.raw.ZAdd(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), z(5, "p0:nobody"), z(4, "p1:nobody")).Err(),
+			s.raw.ZAdd(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), z(5, nobody[0]), z(4, nobody[1])).Err(),
 			s.raw.HSet(ctx, fmt.Sprintf("cs:{%02x}:|days", n%4), "p0|1999-01-01", "1").Err(),
 		); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.raw.ZRem(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), "p0:nobody", "p1:nobody").Err(); err != nil {
+		if err := s.raw.ZRem(ctx, fmt.Sprintf("cs:{%02x}:|attention", n%4), nobody[0], nobody[1]).Err(); err != nil {
 			t.Fatal(err)
 		}
 		found, result := verify(t, r, &w.journal, true)
@@ -838,7 +857,7 @@ func TestMoreDifferencesThanOneStepReadsAreFoundAndMended(t *testing.T) {
 	intact := s.withoutFloors(t)
 	pipe := s.raw.Pipeline()
 	for n := range entries {
-		pipe.ZAdd(ctx, "cs:{00}:|attention", z(0, fmt.Sprintf("p%d:%s", n, device.Device)))
+		pipe.ZAdd(ctx, "cs:{00}:|attention", z(0, packed(compliance.Key{Policy: fmt.Sprint("p", n), Device: device.Device})))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		t.Fatal(err)

@@ -81,7 +81,9 @@ func (v *view) readAll(ctx context.Context, c redis.Cmdable, strays []compliance
 // keyOfEntry returns the record that an entry names.
 func keyOfEntry(e entryID) (compliance.Key, bool) {
 	switch e.part {
-	case partGrace, partAttention, partTombstones, partRecords:
+	case partGrace, partAttention:
+		return unpackKey(e.name)
+	case partTombstones, partRecords:
 		return parseMember(e.name)
 	case partCounts, partWorst, partDays, partGraceDays, partRollup, partGaps, partDevices:
 	}
@@ -285,8 +287,8 @@ func (v *view) entriesOf(keys []compliance.Key, others []entryID) map[entryID]st
 		policies[key.Policy] = true
 		add(partRollup, key.Device)
 		add(partDevices, key.Device)
-		add(partGrace, member(key))
-		add(partAttention, member(key))
+		add(partGrace, packKey(key))
+		add(partAttention, packKey(key))
 		add(partTombstones, member(key))
 		for _, s := range compliance.Statuses() {
 			add(partCounts, countField(key.Policy, s))

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/complianced/complianced/deadletter"
 	"github.com/complianced/complianced/metrics"
 )
 
@@ -71,3 +72,22 @@ func RateLine(from, done, total int, ago time.Duration) string {
 
 // Quoted is a word as a shell takes it.
 var Quoted = quoted
+
+// What a terminal gets of a payload.
+var (
+	Visible = visible
+	Excerpt = excerpt
+)
+
+// EncodeLine writes JSON that is fit for a terminal.
+var EncodeLine = encodeLine
+
+// Again returns the body and the headers of a report that is sent again, changed by a
+// merge patch.
+func Again(l *deadletter.Letter, patch string) ([]byte, map[string][]string, error) {
+	o, err := again(l, &mending{patch: patch})
+	return o.Body, o.Header, err
+}
+
+// FaultsIn returns what is wrong with the report of a dead letter, with the places.
+var FaultsIn = faultsIn

@@ -123,10 +123,16 @@ func (p *progress) set(done int) {
 	}
 }
 
-func (p *progress) end() {
-	close(p.stop)
-	<-p.ended
+// clear takes the bar off the terminal, so that a line can be printed. The next step
+// brings it back.
+func (p *progress) clear() {
 	if p.bar != nil {
 		_ = p.bar.Clear()
 	}
+}
+
+func (p *progress) end() {
+	close(p.stop)
+	<-p.ended
+	p.clear()
 }

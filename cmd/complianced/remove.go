@@ -81,7 +81,7 @@ func (c *common) remove(cmd *cobra.Command, q store.Query, yes, noWait bool) err
 		return err
 	}
 	if !yes {
-		if err := confirm(cmd.Context(), cmd.InOrStdin(), cmd.ErrOrStderr(), total); err != nil {
+		if err := confirm(cmd.Context(), cmd.InOrStdin(), cmd.ErrOrStderr(), fmt.Sprintf("%d records", total)); err != nil {
 			return err
 		}
 	}
@@ -116,9 +116,9 @@ func countRecords(ctx context.Context, state *store.Redis, q store.Query) (n int
 
 var errNotConfirmed = usagef("nothing was removed: without a terminal to ask on, --yes is needed")
 
-// confirm asks whether so many records are to go.
-func confirm(ctx context.Context, in io.Reader, out io.Writer, total int) error {
-	fmt.Fprintf(out, "This removes %d records. Type yes to go on: ", total)
+// confirm asks whether so many of something are to go.
+func confirm(ctx context.Context, in io.Reader, out io.Writer, what string) error {
+	fmt.Fprintf(out, "This removes %s. Type yes to go on: ", what)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(in).ReadString('\n')

@@ -398,7 +398,7 @@ func TestARemovalIsConfirmedByYesAlone(t *testing.T) {
 		"yes\n": "", " yes \r\n": "", "yes": "", "y\n": "nothing was removed", "\n": "--yes", "": "--yes", "no\nyes\n": "nothing was removed",
 	} {
 		var out bytes.Buffer
-		err := complianced.Confirm(t.Context(), strings.NewReader(answer), &out, 12)
+		err := complianced.Confirm(t.Context(), strings.NewReader(answer), &out, "12 records")
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) || !strings.Contains(out.String(), "removes 12 records") {
 			t.Errorf("%q: %v, %s", answer, err, &out)
 		}
@@ -411,7 +411,7 @@ func TestARemovalIsConfirmedByYesAlone(t *testing.T) {
 	}
 	defer in.Close()
 	defer w.Close()
-	if err := complianced.Confirm(ctx, in, new(bytes.Buffer), 1); err == nil || !strings.Contains(err.Error(), "interrupted") {
+	if err := complianced.Confirm(ctx, in, new(bytes.Buffer), "1 records"); err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Error(err)
 	}
 }

@@ -26,7 +26,7 @@ func TestASmallRunMeasuresEverythingAndIsRight(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "bench.json")
 	args := []string{
-		"--reports", "3000", "--devices", "500", "--count", "1", "--backlog", "3000", "--for", "300ms", "--rate-kept", "0",
+		"--reports", "3000", "--devices", "500", "--count", "1", "--backlog", "3000", "--records", "3000", "--for", "300ms", "--rate-kept", "0",
 		"--appendonly", "yes", "--mix", "steady", "--dir", t.TempDir(), "--json", file,
 	}
 	var out, progress bytes.Buffer
@@ -46,12 +46,12 @@ func TestASmallRunMeasuresEverythingAndIsRight(t *testing.T) {
 	for _, place := range unset("", got) {
 		t.Errorf("no figure at %s", place)
 	}
-	for part, n := range map[string]int{"speed": 1, "latency": 1, "memory": 4, "backlog": 1, "profiles": 1, "derived": 1, "targets": 8} {
+	for part, n := range map[string]int{"speed": 1, "latency": 1, "memory": 4, "backlog": 1, "profiles": 1, "derived": 1, "reads": 1, "targets": 15} {
 		if all, _ := got[part].([]any); len(all) != n {
 			t.Errorf("%d results of %s, not %d", len(all), part, n)
 		}
 	}
-	for _, want := range []string{"reports/s", "bare work = 1", "p99.9", "its own version", "64 KiB", "GOGC", "cum%", "at most 20 ms", "as they must be"} {
+	for _, want := range []string{"reports/s", "bare work = 1", "p99.9", "its own version", "64 KiB", "a scrape", "a page of", "GOGC", "cum%", "at most 20 ms", "as they must be"} {
 		if !bytes.Contains(out.Bytes(), []byte(want)) {
 			t.Errorf("the text has no %q:\n%s", want, &out)
 		}

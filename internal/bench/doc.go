@@ -19,6 +19,8 @@
 //     profiles.
 //   - backlog: peak memory of the worker over many waiting reports, also with blocks of bodies at the limit of the
 //     stream.
+//   - reads: a scrape of complianced with many records under many policies in as many buckets as there can be, and the
+//     pages of lists, while nothing is merged.
 //
 // Speed, latency and profile are measured for each mix of reports. In "worst case" each report changes every property
 // of its record. In "steady fleet" all bodies but the partial ones are full: 95 % change only lastReportedDateTime, 3 %

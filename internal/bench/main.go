@@ -131,6 +131,14 @@ func (b *bench) measure(ctx context.Context) error {
 		}
 		b.output.Backlog = append(b.output.Backlog, backlog)
 	}
+	if b.has(partReads) {
+		// What is read does not touch the file.
+		reads, err := readState(ctx, b.programs, b.Settings, b.AppendOnly[0])
+		if err != nil {
+			return fmt.Errorf("read the state: %w", err)
+		}
+		b.output.Reads = append(b.output.Reads, reads)
+	}
 	return nil
 }
 

@@ -17,6 +17,7 @@ type Output struct {
 	Memory   []Memory  `json:"memory"`
 	Derived  []Derived `json:"derived"`
 	Backlog  []Backlog `json:"backlog"`
+	Reads    []Reads   `json:"reads"`
 	Profiles []Profile `json:"profiles"`
 	Targets  []Target  `json:"targets"`
 	// Seconds is how long all of it took.

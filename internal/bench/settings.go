@@ -23,9 +23,10 @@ const (
 	partProfile = "profile"
 	partBacklog = "backlog"
 	partDerived = "derived"
+	partReads   = "reads"
 )
 
-var allParts = []string{partSpeed, partLatency, partMemory, partProfile, partBacklog, partDerived}
+var allParts = []string{partSpeed, partLatency, partMemory, partProfile, partBacklog, partDerived, partReads}
 
 // Settings say what is measured. They stand in the output.
 type Settings struct {
@@ -40,6 +41,7 @@ type Settings struct {
 	RateKept   float64       `json:"rate_kept"`
 	For        time.Duration `json:"for_ns"`
 	Backlog    int           `json:"backlog"`
+	Records    int           `json:"records"`
 	Seed       uint64        `json:"seed"`
 	AppendOnly []string      `json:"appendonly"`
 	Mixes      []fleet.Mix   `json:"mixes"`
@@ -76,6 +78,7 @@ func parse(args []string, stderr io.Writer) (Settings, error) {
 	flags.Float64Var(&s.RateKept, "rate-kept", 0.98, "`share` of --rate that must be kept to, or the latencies are no figures")
 	flags.DurationVar(&s.For, "for", 0, "how long the latency is measured, all --count runs together (default 1s for each 15,000 --reports)")
 	flags.IntVar(&s.Backlog, "backlog", 1_000_000, "reports that wait in --only backlog")
+	flags.IntVar(&s.Records, "records", 1_000_000, "records of which the state is read in --only reads")
 	flags.Uint64Var(&s.Seed, "seed", 1, "the same seed gives the same reports")
 	flags.StringVar(&appendOnly, "appendonly", "both", "append-only file of Redis: `no|yes|both`")
 	flags.StringVar(&mix, "mix", "both", "what the reports change: `worst|steady|both`")
@@ -117,7 +120,7 @@ func (s Settings) checked() (Settings, error) {
 			return s, usagef("--only: %q is none of %s", part, strings.Join(allParts, ", "))
 		}
 	}
-	for _, n := range []int{s.Reports, s.Devices, s.Policies, s.Count, s.Rate, s.Backlog, s.Bare.Pipeline, s.Bare.Connections} {
+	for _, n := range []int{s.Reports, s.Devices, s.Policies, s.Count, s.Rate, s.Backlog, s.Records, s.Bare.Pipeline, s.Bare.Connections} {
 		if n < 1 {
 			return s, usagef("a number is less than 1")
 		}

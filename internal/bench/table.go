@@ -59,7 +59,7 @@ func (o *Output) print(w io.Writer) error {
 }
 
 func (o *Output) printRest(w io.Writer) error {
-	if err := errors.Join(o.printLatency(w), o.printMemory(w), o.printDerived(w), o.printBacklog(w)); err != nil {
+	if err := errors.Join(o.printLatency(w), o.printMemory(w), o.printDerived(w), o.printBacklog(w), o.printReads(w)); err != nil {
 		return err
 	}
 	for _, p := range o.Profiles {
@@ -117,6 +117,22 @@ func (o *Output) printDerived(w io.Writer) error {
 			fmt.Fprintf(t, "%s\t%s\t%s\t\n", line.name, line.with.text(1, 2), line.without.text(1, 2))
 		}
 		fmt.Fprintf(t, "all, without = 1\t%s\t1\t\n", d.Ratio.text(1, 2))
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printReads writes how long it takes to read the state.
+func (o *Output) printReads(w io.Writer) error {
+	for _, r := range o.Reads {
+		t := table(w, "time in ms to read %d records under %d policies in %d buckets, append-only file %s", r.Records, r.Policies, r.Buckets, r.AppendOnly)
+		fmt.Fprintf(t, "a scrape\t%s\t\t\t\n", r.Scrape.text(1e3, 0))
+		fmt.Fprintf(t, "a page of\tp50\tp99\tgreatest\t\n")
+		for _, l := range r.Lists {
+			fmt.Fprintf(t, "%s\t%.1f\t%.1f\t%.1f\t\n", l.Of, l.Took.P50*1e3, l.Took.P99*1e3, l.Took.Max*1e3)
+		}
 		if err := t.Flush(); err != nil {
 			return err
 		}

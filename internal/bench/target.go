@@ -29,6 +29,9 @@ const (
 	latencyP99 = 0.020
 	// peakMemory is in bytes, and not reached.
 	peakMemory = 200e6
+	// scrapeTime and pageTime are in seconds, and not reached.
+	scrapeTime = 1
+	pageTime   = 0.020
 )
 
 // Target is a promise, what was measured of it, and whether it holds.
@@ -80,6 +83,12 @@ func (o *Output) targets() []Target {
 	for _, b := range o.Backlog {
 		add(Target{Unit: "MB", Value: float64(b.Peak) / 1e6, Limit: peakMemory / 1e6, Below: true}, "peak memory, %d waiting", b.Reports)
 		add(Target{Unit: "MB", Value: float64(b.PeakLarge) / 1e6, Limit: peakMemory / 1e6, Below: true}, "peak memory, %d waiting, %d of 64 KiB", b.Reports, b.Large)
+	}
+	for _, r := range o.Reads {
+		add(Target{Unit: "s", Value: r.Scrape.Median, Limit: scrapeTime, Below: true}, "scrape, %d records, %d policies, %d buckets", r.Records, r.Policies, r.Buckets)
+		for _, l := range r.Lists {
+			add(Target{Unit: "ms", Value: l.Took.P99 * 1e3, Limit: pageTime * 1e3, Below: true}, "page of %s, p99", l.Of)
+		}
 	}
 	return all
 }

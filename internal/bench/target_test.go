@@ -64,7 +64,7 @@ func TestTargetsArePromisedAtTheDefaultLoadAlone(t *testing.T) {
 			t.Errorf("%v: nothing is missed", args)
 		}
 	}
-	for _, args := range [][]string{{"--count", "1"}, {"--reports", "1000"}, {"--bare-pipeline", "1"}, {"--rate", "10"}, {"--backlog", "9"}} {
+	for _, args := range [][]string{{"--count", "1"}, {"--reports", "1000"}, {"--bare-pipeline", "1"}, {"--rate", "10"}, {"--backlog", "9"}, {"--records", "9"}} {
 		if err := measured(t, 1, args...).missed(); err != nil {
 			t.Errorf("%v: %v", args, err)
 		}

@@ -96,7 +96,7 @@ func (b *broker) publishBad() {
 	b.Helper()
 	good := b.subject("policy-1", "device7")
 	b.publish(good, `{"status":"no","platform":1.5,"x":{"a":1,"a":2}}`, "ce-id", "e", "ce-source", "agent", "traceparent", "00-1", "Secret", "no")
-	b.publish(good, `{"status":null}`, "Nats-Msg-Id", "m", "Nats-Stream", "mine", "Nats-Sequence", "5", "Status", "204")
+	b.publish(good, `{"status":null}`, "Nats-Msg-Id", "m", "compliance-retry-of", "S.1", "Nats-Stream", "mine", "Nats-Sequence", "5", "Status", "204")
 	b.publish(good, "{\"userName\":\"\xff\"}")
 	b.publish(good, strings.Repeat(" ", 17000))
 	b.publish(good, `{"lastReportedDateTime":"9000-01-01T00:00:00Z"}`)

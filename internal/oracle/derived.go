@@ -17,8 +17,8 @@ import (
 //	|counts     hash        <policy>|<status>           how many records have the status
 //	|days       hash        <policy>|<day>              how many have their newest event on the UTC day
 //	|gracedays  hash        <policy>|<day>              of how many the grace period ends on it
-//	|grace      sorted set  <policy>:<device>           the end of the grace period in Unix milliseconds
-//	|attention  sorted set  <policy>:<device>           those with a status that needs attention, by policy and status
+//	|grace      sorted set  <policy><device>, packed    the end of the grace period in Unix milliseconds
+//	|attention  sorted set  <policy><device>, packed    those with a status that needs attention, by policy and status
 //	|devices    sorted set  <device>                    the devices with a record
 //	|rollup     hash        <device>                    its policies with the numbers of their statuses
 //	|worst      hash        <status>                    of how many devices it is the worst
@@ -72,10 +72,10 @@ func (s Snapshot) recordDerived(tag string, key Key, r Record) {
 	s.count(tag+"|days", key.Policy+"|"+r.newest().Format(time.DateOnly))
 	if end, ok := r.graceEnd(); ok {
 		s.count(tag+"|gracedays", key.Policy+"|"+end.Format(time.DateOnly))
-		s.score(tag+"|grace", key.Policy+":"+key.Device, end.UnixMilli())
+		s.score(tag+"|grace", packed(key.Policy)+packed(key.Device), end.UnixMilli())
 	}
 	if slices.Contains(needAttention, r.status()) {
-		s.score(tag+"|attention", key.Policy+":"+key.Device, r.needs(key))
+		s.score(tag+"|attention", packed(key.Policy)+packed(key.Device), r.needs(key))
 	}
 }
 
@@ -104,13 +104,23 @@ func (s *State) devicesDerived(want Snapshot) {
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// rolledUp returns the stored form of one policy of a device: the digit of its status,
-// the length of the policy in one byte and the policy. Of one that is a UUID in lower
-// case, the digit with 128 added, and the 16 bytes.
-func rolledUp(policy, digit string) string {
-	if !uuid.MatchString(policy) {
-		return digit + string([]byte{byte(len(policy))}) + policy
+// packed returns the length of an id in one byte and the id. Of one that is a UUID in
+// lower case, a byte of 0 and its 16 bytes.
+func packed(id string) string {
+	if !uuid.MatchString(id) {
+		return string([]byte{byte(len(id))}) + id
 	}
-	id, _ := hex.DecodeString(strings.ReplaceAll(policy, "-", "")) // Digits, as was matched.
-	return string(append([]byte{digit[0] + 128}, id...))
+	digits, _ := hex.DecodeString(strings.ReplaceAll(id, "-", "")) // They are, as was matched.
+	return "\x00" + string(digits)
+}
+
+// rolledUp returns the stored form of one policy of a device: the digit of its status
+// and the packed policy. Where that begins with 0, the digit with 128 added takes its
+// place.
+func rolledUp(policy, digit string) string {
+	id := packed(policy)
+	if id[0] != 0 {
+		return digit + id
+	}
+	return string([]byte{digit[0] + 128}) + id[1:]
 }

@@ -53,13 +53,13 @@ func derivedFaults(t *testing.T, right oracle.Snapshot) []fault {
 		add("of a bucket that there is not", func(p redis.Pipeliner) { p.Copy(t.Context(), key, "cs:{ff}:"+name, 0, false) }, "")
 		faults[len(faults)-1].want = "cs:{ff}:" + name + " is too many: a " + right[key].Type
 		if right[key].Type == "hash" {
-			add("a field that is another", func(p redis.Pipeliner) { p.HSet(t.Context(), key, entry, right[key].Fields[entry]+"0") }, ` field "`+entry+`" is "`)
-			add("a field that is missing", func(p redis.Pipeliner) { p.HDel(t.Context(), key, entry) }, ` field "`+entry+`" is missing`)
+			add("a field that is another", func(p redis.Pipeliner) { p.HSet(t.Context(), key, entry, right[key].Fields[entry]+"0") }, ` field `+strconv.Quote(entry)+` is "`)
+			add("a field that is missing", func(p redis.Pipeliner) { p.HDel(t.Context(), key, entry) }, ` field `+strconv.Quote(entry)+` is missing`)
 			add("a field that is too many", func(p redis.Pipeliner) { p.HSet(t.Context(), key, "other", "0") }, ` field "other" is too many`)
 			continue
 		}
-		add("a member with another score", func(p redis.Pipeliner) { p.ZIncrBy(t.Context(), key, 1, entry) }, ` score of "`+entry+`" is `)
-		add("a member that is missing", func(p redis.Pipeliner) { p.ZRem(t.Context(), key, entry) }, ` score of "`+entry+`" is missing`)
+		add("a member with another score", func(p redis.Pipeliner) { p.ZIncrBy(t.Context(), key, 1, entry) }, ` score of `+strconv.Quote(entry)+` is `)
+		add("a member that is missing", func(p redis.Pipeliner) { p.ZRem(t.Context(), key, entry) }, ` score of `+strconv.Quote(entry)+` is missing`)
 		add("a member that is too many", func(p redis.Pipeliner) { p.ZAdd(t.Context(), key, redis.Z{Member: "other"}) }, ` score of "other" is too many`)
 	}
 	return faults
@@ -125,6 +125,7 @@ func graceRecord(t *testing.T, s oracle.Snapshot) (key string, of head) {
 func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 	const (
 		policy   = "0a1b2c3d-4e5f-6789-abcd-ef0123456789"
+		uuid     = "\x00\x0a\x1b\x2c\x3d\x4e\x5f\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89"
 		inGrace  = `{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"2026-01-03T14:00:00.0000001+14:00"}`
 		tooLate  = `{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"2026-01-01T23:50:00Z"}`
 		sentinel = `{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"9999-12-31T23:59:59.9999999Z"}`
@@ -160,8 +161,8 @@ func TestWhatFollowsFromRecordsIsAsDocumented(t *testing.T) {
 		tag + "|days":       hash(policy+"|2026-01-02", "1", "q|2026-01-02", "3", "r|2026-01-02", "1"),
 		tag + "|gracedays":  hash(policy+"|2026-01-03", "1"),
 		tag + "|rollup":     hash("d", "\xb4\x0a\x1b\x2c\x3d\x4e\x5f\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89"+"3\x01q", "e", "4\x01q"+"4\x01r", "f", "0\x01q"),
-		tag + "|grace":      {Type: "zset", Scores: map[string]float64{policy + ":d": 1767398400001}},
-		tag + "|attention":  {Type: "zset", Scores: map[string]float64{policy + ":d": 731873576480772, "q:e": 4261184858213980, "r:e": 3333390854770268, "q:f": 4261184700646059}},
+		tag + "|grace":      {Type: "zset", Scores: map[string]float64{uuid + "\x01d": 1767398400001}},
+		tag + "|attention":  {Type: "zset", Scores: map[string]float64{uuid + "\x01d": 731873576480772, "\x01q\x01e": 4261184858213980, "\x01r\x01e": 3333390854770268, "\x01q\x01f": 4261184700646059}},
 		tag + "|devices":    {Type: "zset", Scores: map[string]float64{"d": 0, "e": 0, "f": 0}},
 		tag + "|tombs":      {Type: "zset", Scores: map[string]float64{"q:g": 1800000000123}},
 	}

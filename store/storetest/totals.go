@@ -17,11 +17,15 @@ func graceEnds(h *hand) {
 	end := storedAt(100)
 	grace := `{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"` + end.Format(time.RFC3339Nano) + `"}`
 	later := `{"status":"nonCompliant","complianceGracePeriodExpirationDateTime":"` + end.AddDate(0, 0, 3).Format(time.RFC3339Nano) + `"}`
-	h.apply(2, h.report(1, key(), grace, "", "1"), h.report(2, sibling(), later, "", "1"))
+	another := compliance.Key{Policy: "6ba7b810-9dad-11d1-80b4-00c04fd430c8", Device: key().Device}
+	h.apply(3, h.report(1, key(), grace, "", "1"), h.report(2, sibling(), later, "", "1"), h.report(3, another, grace, "", "1"))
 	want := func(own, others int) store.Totals {
 		return store.Totals{
 			Policies: map[string]*store.PolicyTotals{
 				key().Policy: {
+					Statuses: [compliance.NumStatuses]int{compliance.StatusNonCompliant: 1}, InGrace: own,
+				},
+				another.Policy: {
 					Statuses: [compliance.NumStatuses]int{compliance.StatusNonCompliant: 1}, InGrace: own,
 				},
 				sibling().Policy: {

@@ -1,11 +1,11 @@
-package publisher_test
+package backoff_test
 
 import (
 	"math"
 	"testing"
 	"time"
 
-	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/backoff"
 )
 
 func TestPausesAreARandomShareOfADoublingBound(t *testing.T) {
@@ -15,7 +15,7 @@ func TestPausesAreARandomShareOfADoublingBound(t *testing.T) {
 	} {
 		least, most := limit, time.Duration(0)
 		for range 1000 {
-			pause := publisher.Backoff(n, base, limit)
+			pause := backoff.Pause(n, base, limit)
 			least, most = min(least, pause), max(most, pause)
 		}
 		// Less than a tenth and more than nine tenths: each is missed with probability 0.9^1000.
@@ -23,10 +23,10 @@ func TestPausesAreARandomShareOfADoublingBound(t *testing.T) {
 			t.Errorf("after attempt %d: pauses of %v to %v, want 0 to %v", n, least, most, bound)
 		}
 	}
-	if pause := publisher.Backoff(100, 1, math.MaxInt64); pause <= 0 {
+	if pause := backoff.Pause(100, 1, math.MaxInt64); pause <= 0 {
 		t.Errorf("pause %v", pause)
 	}
-	if pause := publisher.Backoff(1, limit, base); pause > base {
+	if pause := backoff.Pause(1, limit, base); pause > base {
 		t.Errorf("pause %v, more than the limit", pause)
 	}
 }

@@ -1,0 +1,221 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/complianced/complianced/publisher"
+)
+
+// outcome is what became of a report that is no longer to be sent.
+type outcome int
+
+const (
+	sent outcome = iota
+	dropped
+	refusedForGood
+	corrupt
+)
+
+// add counts what became of reports.
+func (s *state) add(what outcome, n uint64) {
+	switch what {
+	case sent:
+		s.Sent += n
+	case dropped:
+		s.Dropped += n
+	case refusedForGood:
+		s.Refused += n
+	case corrupt:
+		s.Corrupt += n
+	}
+}
+
+// fate is the outcome of an entry that is still in the file.
+type fate struct {
+	what outcome
+	size int64
+}
+
+// request asks for a transaction: with a report to accept, or none, only for what
+// is settled to be taken out.
+type request struct {
+	report *publisher.Outgoing
+	done   bool
+	err    error
+}
+
+// commit makes a transaction with a request and all others that came meanwhile.
+// Who is first does the work of those behind.
+func (s *Spool) commit(own *request) error {
+	s.mu.Lock()
+	s.waiters = append(s.waiters, own)
+	s.mu.Unlock()
+	s.write.Lock()
+	defer s.write.Unlock()
+	if own.done {
+		return own.err
+	}
+	s.mu.Lock()
+	batch := s.waiters
+	s.waiters = nil
+	c := change{in: s.in, settled: maps.Clone(s.settled), maxBytes: s.opts.MaxBytes}
+	s.mu.Unlock()
+	if err := s.apply(batch, &c); err != nil {
+		for _, r := range batch {
+			r.err = errors.Join(r.err, err)
+		}
+	} else {
+		s.took(c)
+	}
+	for _, r := range batch {
+		r.done = true
+	}
+	return own.err
+}
+
+func (s *Spool) apply(batch []*request, c *change) error {
+	if s.closed {
+		return ErrClosed
+	}
+	for _, r := range batch {
+		if r.report == nil {
+			continue
+		}
+		stamped, err := s.stamper.Stamp(*r.report)
+		if r.err = err; err == nil {
+			c.reports = append(c.reports, stamped)
+		}
+	}
+	if len(c.reports) == 0 && len(c.settled) == 0 {
+		return nil
+	}
+	return s.use(func() error { return s.db.Update(c.write) })
+}
+
+// use makes a transaction. Where it meets a damaged page, it is the last one, and
+// the file is set aside for the next Open.
+func (s *Spool) use(transaction func() error) error {
+	s.mu.Lock()
+	broken := s.broken
+	s.mu.Unlock()
+	if broken {
+		return ErrDamaged
+	}
+	err := guard(transaction)
+	if errors.Is(err, ErrDamaged) {
+		damaged, failed := setAside(s.dir) // Where that fails, the next process meets the same page.
+		err = errors.Join(err, failed)
+		s.mu.Lock()
+		s.broken, s.damaged = true, damaged
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// took makes a change that is on disk the one that is seen.
+func (s *Spool) took(c change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in, s.dropped = c.in, max(s.dropped, c.dropped)
+	for n := range s.settled {
+		if _, written := c.settled[n]; written || n <= s.dropped {
+			delete(s.settled, n)
+		}
+	}
+	if len(c.reports) > 0 {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settle notes the outcome of an entry; a later transaction takes it out.
+func (s *Spool) settle(e entry, what outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.number > s.dropped {
+		s.settled[e.number] = fate{what, e.size}
+	}
+}
+
+// change is one transaction on the file: what is settled goes, reports come, and
+// the oldest go where these do not fit.
+type change struct {
+	in       contents
+	settled  map[uint64]fate
+	reports  []publisher.Outgoing
+	maxBytes int64
+	dropped  uint64 // the greatest number that was dropped, or 0
+}
+
+func (c *change) write(tx *bbolt.Tx) error {
+	entries := tx.Bucket(entriesBucket)
+	entries.FillPercent = 1 // Keys only go up.
+	for n, f := range c.settled {
+		if err := c.remove(entries, n, f.size, f.what); err != nil {
+			return err
+		}
+	}
+	for _, o := range c.reports {
+		if err := c.insert(entries, o); err != nil {
+			return err
+		}
+	}
+	if err := c.drop(entries); err != nil {
+		return err
+	}
+	return writeState(tx.Bucket(stateBucket), c.in.state)
+}
+
+func (c *change) insert(entries *bbolt.Bucket, o publisher.Outgoing) error {
+	n, err := entries.NextSequence()
+	if err != nil {
+		return err
+	}
+	key := keyOf(n)
+	value, err := encode(key, o)
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	c.in.count++
+	c.in.bytes += size(value)
+	if o.EventTime.After(c.in.state.Last) {
+		c.in.state.Last = o.EventTime
+	}
+	return entries.Put(key, value)
+}
+
+// drop takes out the oldest entries until the rest fits.
+func (c *change) drop(entries *bbolt.Bucket) error {
+	for c.in.bytes > c.maxBytes {
+		key, value := entries.Cursor().First()
+		n := number(key)
+		if err := c.remove(entries, n, size(value), dropped); err != nil {
+			return err
+		}
+		c.dropped = n
+	}
+	return nil
+}
+
+func (c *change) remove(entries *bbolt.Bucket, n uint64, bytes int64, what outcome) error {
+	c.in.count--
+	c.in.bytes -= bytes
+	c.in.state.add(what, 1)
+	return entries.Delete(keyOf(n))
+}
+
+func closeFile(db *bbolt.DB, err error) error {
+	if db.NoSync {
+		err = errors.Join(err, db.Sync())
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("close spool: %w", err)
+	}
+	return nil
+}

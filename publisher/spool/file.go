@@ -1,0 +1,261 @@
+package spool
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// The file holds two buckets: the entries by their number, 8 bytes big-endian,
+// and under one key the state.
+const (
+	fileName    = "reports.v1.db" // another layout gets another name
+	damagedName = fileName + ".damaged"
+)
+
+var (
+	entriesBucket = []byte("entries")
+	stateBucket   = []byte("state")
+	stateKey      = []byte("state")
+)
+
+// lockWait is for how long Open waits for the process that has the folder.
+const lockWait = time.Second
+
+// newID is the transaction of a file in which nothing was written yet.
+const newID = 1
+
+// overhead is what an entry takes beside its value, as MaxBytes counts it.
+const overhead = 24
+
+// state is what a spool remembers beside its entries; it changes with them in
+// one transaction.
+type state struct {
+	Dropped uint64 `json:"dropped"`
+	Sent    uint64 `json:"sent"`
+	Refused uint64 `json:"refused"`
+	Corrupt uint64 `json:"corrupt"`
+	// Last is the newest event time that was given out.
+	Last time.Time `json:"last,omitzero"`
+}
+
+// gone is how many reports are accounted for.
+func (s *state) gone() uint64 { return s.Dropped + s.Sent + s.Refused + s.Corrupt }
+
+// contents is what lies in a file.
+type contents struct {
+	state state
+	count int
+	bytes int64
+}
+
+// openFile opens the file in a folder. One that cannot be read is set aside, and
+// damaged names it.
+func openFile(dir string, noSync bool) (db *bbolt.DB, in contents, damaged string, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, contents{}, "", err
+	}
+	path := filepath.Join(dir, fileName)
+	db, in, err = tryFile(path, noSync)
+	if errors.Is(err, ErrDamaged) {
+		if damaged, err = setAside(dir); err != nil {
+			return nil, contents{}, "", err
+		}
+		db, in, err = tryFile(path, noSync)
+	}
+	if err != nil {
+		return nil, contents{}, "", err
+	}
+	if err := syncFolders(dir, filepath.Dir(dir)); err != nil {
+		return nil, contents{}, "", errors.Join(err, db.Close())
+	}
+	return db, in, damaged, nil
+}
+
+// setAside gives a damaged file another name, which it returns.
+func setAside(dir string) (damaged string, err error) {
+	damaged = filepath.Join(dir, damagedName)
+	if err := os.Rename(filepath.Join(dir, fileName), damaged); err != nil {
+		return "", fmt.Errorf("set the damaged file aside: %w", err)
+	}
+	return damaged, nil
+}
+
+// tryFile opens a file and reads all of it. ErrDamaged says that it cannot be
+// used; all other errors are of the folder or the disk.
+func tryFile(path string, noSync bool) (db *bbolt.DB, in contents, err error) {
+	var file *os.File
+	err = guard(func() error {
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout: lockWait, NoSync: noSync, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+				file, err = os.OpenFile(name, flag, perm)
+				return file, err
+			},
+		})
+		if err != nil {
+			return openError(err)
+		}
+		if in, err = readAll(db); err != nil {
+			return errors.Join(err, db.Close())
+		}
+		return nil
+	})
+	if errors.Is(err, ErrDamaged) && file != nil {
+		_ = file.Close() // It may be closed; where bbolt gave up in the middle it is not, and locked.
+	}
+	return db, in, err
+}
+
+// openError tells what is wrong with the content from what is wrong with the disk.
+func openError(err error) error {
+	if errors.Is(err, berrors.ErrTimeout) {
+		return ErrLocked
+	}
+	_, system := errors.AsType[syscall.Errno](err)
+	if system {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
+// guard turns a panic over a damaged page, and a fault where the file is shorter
+// than it says, into ErrDamaged.
+func guard(use func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, cause)
+		}
+	}()
+	if err = use(); errors.Is(err, berrors.ErrIncompatibleValue) { // A value where a bucket should be, or the reverse.
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
+
+// readAll reads every page, and makes the buckets in a new file.
+func readAll(db *bbolt.DB) (in contents, err error) {
+	fresh := false
+	err = db.View(func(tx *bbolt.Tx) error {
+		if err := checkLengths(tx, db.Info().PageSize); err != nil {
+			return err
+		}
+		entries, kept := tx.Bucket(entriesBucket), tx.Bucket(stateBucket)
+		if fresh = tx.ID() <= newID; fresh {
+			return nil
+		}
+		if entries == nil || kept == nil {
+			return fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+		}
+		in, err = readBuckets(entries, kept)
+		return err
+	})
+	if err == nil && fresh {
+		err = db.Update(makeBuckets)
+	}
+	return in, err
+}
+
+func readBuckets(entries, kept *bbolt.Bucket) (in contents, err error) {
+	var last uint64
+	finder := entries.Cursor()
+	err = entries.ForEach(func(key, value []byte) error {
+		if len(key) != 8 || number(key) <= last || number(key) > entries.Sequence() {
+			return fmt.Errorf("%w: entries are out of order", ErrDamaged)
+		}
+		if found, _ := finder.Seek(key); number(found) != number(key) {
+			return fmt.Errorf("%w: an entry is not found by its number", ErrDamaged)
+		}
+		last = number(key)
+		_, _ = unseal(key, value) // Touches every page; Run counts what is wrong with the entry alone.
+		in.count++
+		in.bytes += size(value)
+		return nil
+	})
+	in.state = readState(kept)
+	// What is neither here nor accounted for went with a page, or its outcome with the state.
+	if missing := entries.Sequence() - uint64(in.count); missing > in.state.gone() {
+		in.state.Corrupt += missing - in.state.gone()
+	}
+	return in, err
+}
+
+// checkLengths looks for a page that says that it is longer than the file: bbolt
+// would count its parts for minutes.
+func checkLengths(tx *bbolt.Tx, pageSize int) error {
+	pages := int(tx.Size()) / pageSize
+	for id := 0; id < pages; id++ {
+		page, err := tx.Page(id)
+		if err != nil {
+			return err
+		}
+		if page.Type == "free" {
+			continue
+		}
+		if page.OverflowCount >= pages-id {
+			return fmt.Errorf("%w: page %d is longer than the file", ErrDamaged, id)
+		}
+		id += page.OverflowCount
+	}
+	return nil
+}
+
+func makeBuckets(tx *bbolt.Tx) error {
+	_, err := tx.CreateBucket(entriesBucket)
+	if err != nil {
+		return err
+	}
+	_, err = tx.CreateBucket(stateBucket)
+	return err
+}
+
+// readState returns the state, or an empty one where it cannot be read.
+func readState(bucket *bbolt.Bucket) (s state) {
+	text, err := unseal(stateKey, bucket.Get(stateKey))
+	if err != nil || json.Unmarshal(text, &s) != nil {
+		return state{}
+	}
+	return s
+}
+
+func writeState(bucket *bbolt.Bucket, s state) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return bucket.Put(stateKey, seal(stateKey, text))
+}
+
+// syncFolders makes sure that a new file is found after a power failure.
+func syncFolders(dirs ...string) error {
+	if runtime.GOOS == "windows" { // It has no such call, and needs none.
+		return nil
+	}
+	for _, dir := range dirs {
+		folder, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func number(key []byte) uint64 { return binary.BigEndian.Uint64(key) }
+
+func keyOf(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func size(value []byte) int64 { return int64(len(value)) + overhead }
