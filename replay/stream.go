@@ -14,8 +14,7 @@ import (
 
 const (
 	// fetchReports is how many reports are asked for at a time; as many are read before
-	// they are asked for. What is live waits behind them: with 1,000 at a time its p99
-	// was twice as long.
+	// they are asked for. They are few, because what is live waits behind them.
 	fetchReports = 300
 	// fetchWait is how long the server may take for them.
 	fetchWait = 5 * time.Second

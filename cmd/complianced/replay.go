@@ -15,8 +15,7 @@ import (
 	"github.com/complianced/complianced/replay"
 )
 
-// defaultReplayRate leaves a deployment room for what is reported meanwhile: on two cores
-// that everything shares, live reports begin to wait behind twice as much.
+// defaultReplayRate leaves a deployment room for what is reported meanwhile.
 const defaultReplayRate = 1000
 
 // replaying are the flags of replay.
