@@ -106,6 +106,9 @@ was heard; 1 when one was not, or the replay was interrupted or broke off; 2 wro
 	flags.DurationVar(&p.timeout, "result-timeout", 0, "how long a result may take after its report is accepted (default 65s)")
 	flags.StringVar(&p.resume, "resume", "", "`file` that keeps the position; where it is there, the replay goes on from it")
 	p.to.addServers(flags, "to-")
+	flags.Lookup("to-data-dir").Usage = "`folder` of the serve to send to (default: the deployment that the settings name)"
+	flags.Lookup("to-" + natsURLFlag).Usage = "NATS `servers` to send to, separated by commas (default as --to-data-dir)"
+	flags.Lookup("to-" + redisURLFlag).Usage = "the `URL` of their Redis, as --redis-url (default as --to-data-dir)"
 	p.out.add(cmd)
 	return cmd
 }
