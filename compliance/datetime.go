@@ -209,8 +209,9 @@ const storedLayout = "2006-01-02T15:04:05.000000000Z"
 // with nine digits of a second.
 func FormatStored(t time.Time) string { return t.UTC().Format(storedLayout) }
 
-// parseStored is the inverse of FormatStored, and as strict.
-func parseStored(text string) (Ticks, error) {
+// ParseStored is the inverse of [FormatStored], and as strict. Digits past the seventh
+// are cut off, as everywhere. The error is [ErrDateTime].
+func ParseStored(text string) (Ticks, error) {
 	d, err := ParseDateTimeOffset(text)
 	if err != nil || len(text) != len(storedLayout) || text[len(text)-1] != 'Z' {
 		return 0, ErrDateTime

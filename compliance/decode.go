@@ -155,7 +155,7 @@ func (d *decoding) eventTime(h *headers, storeTime time.Time) {
 	}
 	limit := stored
 	if h.stored.present {
-		first, err := parseStored(h.stored.value)
+		first, err := ParseStored(h.stored.value)
 		if err != nil {
 			d.violate(InvalidDateTime, HeaderStored, -1, "the header is not a DateTimeOffset in UTC with nine digits of a second")
 			first = stored

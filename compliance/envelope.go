@@ -96,6 +96,20 @@ func (e *Envelope) IDHeader() string {
 	return h.id()
 }
 
+// TimeHeaders returns ce-time and Compliance-Stored as the law takes them, right or not;
+// nil where the report has none.
+func (e *Envelope) TimeHeaders() (eventTime, stored *string) {
+	h := e.headers()
+	return h.eventTime.text(), h.stored.text()
+}
+
+func (h *header) text() *string {
+	if !h.present {
+		return nil
+	}
+	return &h.value
+}
+
 func (h *headers) id() string {
 	if h.eventID.value != "" {
 		return h.eventID.value

@@ -25,30 +25,38 @@ func TestTheImageExposesWhatComposePublishes(t *testing.T) {
 	}
 }
 
-func TestValkeyAloneIsNotEnoughForTheTests(t *testing.T) {
+func TestWhatTheTestsNeedIsAskedFor(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Fatal(err)
 	}
 	bin := t.TempDir() // No apt-get is in it: nothing is installed.
-	server := func(name string) {
+	program := func(name string) {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	deps := func() (string, error) {
+	deps := func(env ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), bash, "../scripts/deps.sh")
-		cmd.Env = []string{"PATH=" + bin}
+		cmd.Env = append(env, "PATH="+bin)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	server("valkey-server")
+	program("valkey-server")
 	if out, err := deps(); err == nil || !strings.Contains(out, "redis-server") {
 		t.Errorf("with valkey-server alone: %v %s", err, out)
 	}
-	server("redis-server")
-	if out, err := deps(); err != nil || out != "" {
-		t.Errorf("with redis-server: %v %s", err, out)
+	program("redis-server")
+	if out, err := deps(); err != nil || !strings.Contains(out, "Node.js") {
+		t.Errorf("with redis-server and no Node.js: %v %s", err, out)
+	}
+	if out, err := deps("CI=true"); err == nil || !strings.Contains(out, "Node.js") {
+		t.Errorf("where nothing may be left out, with redis-server and no Node.js: %v %s", err, out)
+	}
+	program("node")
+	program("npm")
+	if out, err := deps("CI=true"); err != nil || out != "" {
+		t.Errorf("with all: %v %s", err, out)
 	}
 }
 

@@ -22,6 +22,9 @@ const MaxReport = 64 << 10
 type Outgoing struct {
 	// Key names the record.
 	Key compliance.Key
+	// Subject takes the place of Key for a report that names no record, and only for
+	// one: a replay sends it again so that it is refused again. Defaults to that of Key.
+	Subject string
 	// Body is the patch: one JSON object. It is not changed, and must not be
 	// until the call returns.
 	Body []byte
@@ -57,6 +60,28 @@ type Ack struct {
 	// 1, further copies may be stored.
 	Attempts int
 }
+
+// subject returns what a report is published to.
+func (s *Stamper) subject(o Outgoing) (string, error) {
+	if o.Subject == "" {
+		if !o.Key.Valid() || s.device != "" && s.device != o.Key.Device {
+			return "", ErrInvalidKey
+		}
+		return o.Key.Subject(), nil
+	}
+	_, _, parsed := compliance.ParseSubject(o.Subject)
+	if parsed == nil || o.Key != (compliance.Key{}) || s.device != "" || !strings.HasPrefix(o.Subject, compliance.StatusPrefix) {
+		return "", ErrInvalidKey
+	}
+	for token := range strings.SplitSeq(o.Subject, ".") {
+		if token == "" || token == "*" || token == ">" || strings.ContainsFunc(token, notInSubject) {
+			return "", ErrInvalidKey
+		}
+	}
+	return o.Subject, nil
+}
+
+func notInSubject(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 
 // size returns the bytes that a server counts: body and headers.
 func size(msg *nats.Msg) int { return msg.Size() - len(msg.Subject) }

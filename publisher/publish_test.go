@@ -93,6 +93,21 @@ func TestOutgoingDecidesIDAndTime(t *testing.T) {
 	}
 }
 
+func TestASubjectThatNamesNoRecordIsSentAsItIs(t *testing.T) {
+	s := startServer(t)
+	stream := s.stream(t)
+	p := connect(t, s.ClientURL(), quick)
+	for _, subject := range []string{"compliance.status.p", "compliance.status.p.d.e", "compliance.status.p.~d"} {
+		ack, err := p.Publish(t.Context(), publisher.Outgoing{Subject: subject, Body: body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if have := stored(t, stream, ack.Sequence).Subject; have != subject {
+			t.Errorf("%s is stored as %s", subject, have)
+		}
+	}
+}
+
 func TestWhatCannotBeSentIsNotSent(t *testing.T) {
 	s := startServer(t, func(o *server.Options) { o.MaxPayload = 48 << 10 })
 	stream := s.stream(t, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 32 << 10 })
@@ -114,6 +129,13 @@ func TestWhatCannotBeSentIsNotSent(t *testing.T) {
 		"no key":                       {anyDevice, publisher.Outgoing{}, publisher.ErrInvalidKey},
 		"a device with a dot":          {anyDevice, publisher.Outgoing{Key: compliance.Key{Policy: "a", Device: "b.c"}}, publisher.ErrInvalidKey},
 		"a wildcard":                   {anyDevice, publisher.Outgoing{Key: compliance.Key{Policy: "*", Device: "b"}}, publisher.ErrInvalidKey},
+		"a subject of a record":        {anyDevice, publisher.Outgoing{Subject: "compliance.status.p.d"}, publisher.ErrInvalidKey},
+		"a key and a subject":          {anyDevice, publisher.Outgoing{Key: key, Subject: "compliance.status.p"}, publisher.ErrInvalidKey},
+		"another subject":              {anyDevice, publisher.Outgoing{Subject: "other.p.d"}, publisher.ErrInvalidKey},
+		"a subject with a wildcard":    {anyDevice, publisher.Outgoing{Subject: "compliance.status.p.*.x"}, publisher.ErrInvalidKey},
+		"a subject with a space":       {anyDevice, publisher.Outgoing{Subject: "compliance.status.p. d"}, publisher.ErrInvalidKey},
+		"a subject that ends early":    {anyDevice, publisher.Outgoing{Subject: "compliance.status.p."}, publisher.ErrInvalidKey},
+		"a subject beside one device":  {ofOneDevice, publisher.Outgoing{Subject: "compliance.status.p"}, publisher.ErrInvalidKey},
 		"another device":               {ofOneDevice, publisher.Outgoing{Key: compliance.Key{Policy: "a", Device: "d2"}}, publisher.ErrInvalidKey},
 		"a second event id":            {anyDevice, header("CE-ID", "x"), publisher.ErrInvalidHeader},
 		"a second event time":          {anyDevice, header("Ce-Time", "x"), publisher.ErrInvalidHeader},

@@ -38,8 +38,11 @@ func NewStamper(device string, now func() time.Time, last time.Time) (*Stamper, 
 
 // Stamp returns the report with the event id and event time that it will be sent
 // with: Publish changes neither. A report that could not be sent is an error:
-// ErrInvalidKey, ErrInvalidHeader, ErrInvalidTime or ErrTooLarge.
+// ErrInvalidKey, ErrInvalidHeader, ErrInvalidTime or ErrTooLarge. So is one without a Key.
 func (s *Stamper) Stamp(o Outgoing) (Outgoing, error) {
+	if o.Subject != "" {
+		return o, ErrInvalidKey
+	}
 	report, err := s.pack(o, "")
 	o.EventID, o.EventTime = report.eventID, report.eventTime
 	return o, err
@@ -55,8 +58,9 @@ type parcel struct {
 // pack checks and stamps a report. reply is the token of PublishAndWait, or
 // empty.
 func (s *Stamper) pack(o Outgoing, reply string) (parcel, error) {
-	if !o.Key.Valid() || s.device != "" && s.device != o.Key.Device {
-		return parcel{}, ErrInvalidKey
+	subject, err := s.subject(o)
+	if err != nil {
+		return parcel{}, err
 	}
 	eventID, err := o.eventID()
 	if err != nil {
@@ -82,7 +86,7 @@ func (s *Stamper) pack(o Outgoing, reply string) (parcel, error) {
 			return parcel{}, err
 		}
 	}
-	msg := &nats.Msg{Subject: o.Key.Subject(), Header: header, Data: o.Body}
+	msg := &nats.Msg{Subject: subject, Header: header, Data: o.Body}
 	if size(msg) > MaxReport {
 		return parcel{}, ErrTooLarge
 	}

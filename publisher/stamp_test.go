@@ -79,3 +79,13 @@ func TestAStamperRefusesWhatCannotBeSent(t *testing.T) {
 		}
 	}
 }
+
+func TestAReportWithoutAKeyIsNotStamped(t *testing.T) {
+	s, err := publisher.NewStamper("", time.Now, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Stamp(publisher.Outgoing{Subject: "compliance.status.p", Body: body}); !errors.Is(err, publisher.ErrInvalidKey) {
+		t.Error(err)
+	}
+}

@@ -35,12 +35,14 @@ type Query struct {
 	// Since, where not zero, leaves those whose newest event is not before it, and
 	// Until those whose newest event is not after it.
 	Since, Until time.Time
+	// Bucket, where not nil, is the only one. It does not go with Device.
+	Bucket *compliance.Bucket
 }
 
 // All reports whether the query has all records.
 func (q *Query) All() bool {
 	return q.Policy == "" && q.Device == "" && len(q.Statuses) == 0 && q.Worst == nil && !q.Devices && !q.InGrace && !q.Stale &&
-		q.Since.IsZero() && q.Until.IsZero()
+		q.Since.IsZero() && q.Until.IsZero() && q.Bucket == nil
 }
 
 // Item is a record in a list.
@@ -96,7 +98,7 @@ const (
 //
 // What an index says is never believed: it leads to a record, and the record decides.
 func (r *Redis) List(ctx context.Context, q Query, cursor string, limit int, now time.Time) (Page, error) {
-	l := listing{store: r, query: q, now: now, width: firstWidth, limit: limit}
+	l := listing{store: r, query: q, now: now, width: firstWidth, limit: limit, end: r.layout.Buckets}
 	if limit < 1 || limit > MaxPage {
 		l.limit = MaxPage
 	}
@@ -105,6 +107,11 @@ func (r *Redis) List(ctx context.Context, q Query, cursor string, limit int, now
 	at, err := parseCursor(order, cursor, r.layout.Buckets)
 	if err != nil {
 		return Page{}, err
+	}
+	if q.Bucket != nil {
+		if l.end = int(*q.Bucket) + 1; cursor == "" {
+			at.bucket = int(*q.Bucket)
+		}
 	}
 	if len(l.statuses) == 0 {
 		return Page{}, nil // None is in its grace period but those that are nonCompliant.
@@ -118,6 +125,8 @@ type listing struct {
 	query Query
 	now   time.Time
 	limit int
+	// end is the bucket after the last one.
+	end int
 	// statuses are those that records can have, in ascending order.
 	statuses []compliance.Status
 	// width is how many ranges the next step reads at once.
@@ -164,7 +173,7 @@ func (l *listing) way() (order, func(context.Context, place) (stride, error)) {
 	switch {
 	case l.query.Device != "":
 		return byDevice, l.ofDevice
-	case l.query.Policy != "" && l.query.Worst == nil && !slices.ContainsFunc(l.statuses, calm):
+	case l.query.Bucket == nil && l.query.Policy != "" && l.query.Worst == nil && !slices.ContainsFunc(l.statuses, calm):
 		return byStatus, l.ofAttention
 	}
 	return byDevice, l.ofDevices
@@ -356,7 +365,7 @@ func corruptAttention(at place) error {
 func (l *listing) ofDevices(ctx context.Context, at place) (stride, error) {
 	pipe := l.store.client.Pipeline()
 	var replies []*redis.StringSliceCmd
-	for b := at.bucket; b < min(at.bucket+l.width, l.store.layout.Buckets); b++ {
+	for b := at.bucket; b < min(at.bucket+l.width, l.end); b++ {
 		after := "-"
 		switch {
 		case b > at.bucket || at.device == "":
@@ -370,7 +379,7 @@ func (l *listing) ofDevices(ctx context.Context, at place) (stride, error) {
 	}
 	_, _ = pipe.Exec(ctx)
 	end := place{order: byDevice, bucket: at.bucket + len(replies)}
-	s := stride{end: end, last: end.bucket == l.store.layout.Buckets}
+	s := stride{end: end, last: end.bucket == l.end}
 	devices := make([][]string, 0, len(replies))
 	n := 0
 	for i, reply := range replies {

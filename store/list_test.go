@@ -263,6 +263,46 @@ func TestAllPagesTogetherAreAScanOfTheRecords(t *testing.T) {
 	}
 }
 
+func TestTheListsOfAllBucketsAreThatOfAllRecords(t *testing.T) {
+	f := newFleet(t, 5)
+	var reports []listed
+	for i := range 300 {
+		reports = append(reports, f.draw(compliance.Key{Policy: fmt.Sprint("p", i%3), Device: fmt.Sprint("d", i%120)}))
+	}
+	f.put(t, reports...)
+	var have []string
+	var keys []compliance.Key
+	for b := range layout.Buckets {
+		bucket := compliance.Bucket(b)
+		of := f.pages(t, store.Query{Bucket: &bucket}, 7, began, nil)
+		have = append(have, names(of)...)
+		for _, item := range of {
+			if layout.BucketOf(item.Key.Device) != bucket {
+				t.Errorf("%v is listed in bucket %d", item.Key, b)
+			}
+			keys = append(keys, item.Key)
+			if n := len(keys); n > 1 && layout.BucketOf(keys[n-2].Device) == bucket &&
+				cmp.Or(cmp.Compare(keys[n-2].Device, item.Key.Device), cmp.Compare(keys[n-2].Policy, item.Key.Policy)) >= 0 {
+				t.Errorf("%v comes after %v", item.Key, keys[n-2])
+			}
+		}
+	}
+	if d := diff.Diff(names(f.pages(t, store.Query{}, 0, began, nil)), have); d != "" || len(have) < 100 {
+		t.Errorf("-list +lists of buckets: %s", d)
+	}
+	keys = append(keys, compliance.Key{Policy: "none", Device: "none"})
+	records, err := f.store.Records(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range keys {
+		one, err := f.store.Get(t.Context(), key)
+		if d := diff.Diff(one, records[i]); err != nil || d != "" {
+			t.Errorf("%v: %v: %s", key, err, d)
+		}
+	}
+}
+
 // crowd puts records of one policy, and few of others among them.
 func (f *fleet) crowd(t *testing.T, n int, status string) {
 	t.Helper()

@@ -16,7 +16,29 @@ import (
 // only a tombstone, Exists is false.
 func (r *Redis) Get(ctx context.Context, key compliance.Key) (compliance.Record, error) {
 	b := r.layout.BucketOf(key.Device)
-	fields, err := r.client.HMGet(ctx, recordKey(b, key), fullFields...).Result()
+	return readRecord(r.client.HMGet(ctx, recordKey(b, key), fullFields...), b, key)
+}
+
+// Records returns the records of keys, in their order, as [Redis.Get] does each.
+func (r *Redis) Records(ctx context.Context, keys []compliance.Key) ([]compliance.Record, error) {
+	pipe := r.client.Pipeline()
+	replies := make([]*redis.SliceCmd, len(keys))
+	for i, key := range keys {
+		replies[i] = pipe.HMGet(ctx, recordKey(r.layout.BucketOf(key.Device), key), fullFields...)
+	}
+	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
+	records := make([]compliance.Record, len(keys))
+	for i, key := range keys {
+		var err error
+		if records[i], err = readRecord(replies[i], r.layout.BucketOf(key.Device), key); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+func readRecord(reply *redis.SliceCmd, b compliance.Bucket, key compliance.Key) (compliance.Record, error) {
+	fields, err := reply.Result()
 	var record compliance.Record
 	if err == nil {
 		record, err = decode(fields)

@@ -29,11 +29,8 @@ const (
 // load gives every flag that was not set the value of the environment, else that
 // of the configuration file.
 func (c *common) load(cmd *cobra.Command) error {
-	for name, addresses := range map[string][]string{redisURLFlag: c.redisURL, natsURLFlag: addressesIn(c.natsURL)} {
-		if cmd.Flags().Changed(name) && holdsPassword(addresses) {
-			return usagef("--%s holds a password, which others can see in the process list; "+
-				"give it by a file or the environment (%s)", name, envName(name))
-		}
+	if err := c.checkPasswords(cmd); err != nil {
+		return err
 	}
 	if f := cmd.Flags().Lookup(configSetting); !f.Changed {
 		c.config = os.Getenv(envName(configSetting))
@@ -73,6 +70,18 @@ func (c *common) load(cmd *cobra.Command) error {
 	return c.checkServers()
 }
 
+// checkPasswords refuses a password on the command line.
+func (c *common) checkPasswords(cmd *cobra.Command) error {
+	for name, addresses := range map[string][]string{redisURLFlag: c.redisURL, natsURLFlag: addressesIn(c.natsURL)} {
+		name = c.prefix + name
+		if cmd.Flags().Changed(name) && holdsPassword(addresses) {
+			return usagef("--%s holds a password, which others can see in the process list; "+
+				"give it by a file or the environment (%s)", name, envName(name))
+		}
+	}
+	return nil
+}
+
 // given says whether a flag has a value of the user's, from wherever.
 func (c *common) given(cmd *cobra.Command, name string) bool {
 	return cmd.Flags().Changed(name) || c.settings[name]
@@ -92,7 +101,7 @@ func set(f *pflag.Flag, setting any) error {
 		if several, ok := f.Value.(pflag.SliceValue); ok {
 			return several.Replace(list)
 		}
-		if f.Name == natsURLFlag {
+		if strings.HasSuffix(f.Name, natsURLFlag) {
 			return f.Value.Set(strings.Join(list, ","))
 		}
 		return errors.New("it has one value, not a list")

@@ -22,15 +22,15 @@ import (
 func (c *common) checkServers() error {
 	if c.natsURL != "" {
 		if err := checkAddresses(c.natsURL); err != nil {
-			return usagef("--%s: %w", natsURLFlag, err)
+			return usagef("--%s%s: %w", c.prefix, natsURLFlag, err)
 		}
 	}
 	if c.natsCreds != "" {
 		if err := checkCredentials(nats.UserCredentials(c.natsCreds)); err != nil {
-			return usagef("--nats-creds: %w", err)
+			return usagef("--%snats-creds: %w", c.prefix, err)
 		}
 	}
-	if _, err := c.natsTLS.config("--nats-tls"); err != nil {
+	if _, err := c.natsTLS.config("--" + c.prefix + "nats-tls"); err != nil {
 		return err
 	}
 	options, err := c.redisOptions(addresses{Redis: c.redisURL, RedisMaster: c.redisMaster})
@@ -39,7 +39,7 @@ func (c *common) checkServers() error {
 	}
 	unused, err := store.New(compliance.Layout{Partitions: 1, Buckets: 1}, options)
 	if err != nil {
-		return usagef("--%s: %w (special characters of a password are percent-encoded; commas part several URLs)", redisURLFlag, err)
+		return usagef("--%s%s: %w (special characters of a password are percent-encoded; commas part several URLs)", c.prefix, redisURLFlag, err)
 	}
 	return unused.Close()
 }
@@ -69,13 +69,13 @@ func (c *common) redisOptions(found addresses) (store.Options, error) {
 	if c.redisPassword != "" {
 		text, err := os.ReadFile(c.redisPassword)
 		if err != nil {
-			return options, usagef("--redis-password-file: %w", err)
+			return options, usagef("--%sredis-password-file: %w", c.prefix, err)
 		}
 		options.Password = strings.TrimRight(string(text), "\r\n")
 	}
-	config, err := c.redisTLS.config("--redis-tls")
+	config, err := c.redisTLS.config("--" + c.prefix + "redis-tls")
 	if config != nil && slices.ContainsFunc(found.Redis, plainText) {
-		return options, usagef("--redis-tls-ca, --redis-tls-cert and --redis-tls-key go with rediss:// URLs: redis:// and unix:// mean no TLS")
+		return options, usagef("--%[1]sredis-tls-ca, --%[1]sredis-tls-cert and --%[1]sredis-tls-key go with rediss:// URLs: redis:// and unix:// mean no TLS", c.prefix)
 	}
 	options.TLS = config
 	return options, err
@@ -126,9 +126,9 @@ func (c *common) find(needs need) (addresses, error) {
 	case named.NATS == "" && len(named.Redis) == 0:
 		return c.findServe(needs)
 	case needs.nats && named.NATS == "":
-		return named, usagef("which NATS belongs to the Redis of --%s? set --%s", redisURLFlag, natsURLFlag)
+		return named, usagef("which NATS belongs to the Redis of --%[1]s%[2]s? set --%[1]s%[3]s", c.prefix, redisURLFlag, natsURLFlag)
 	case needs.redis && len(named.Redis) == 0:
-		return named, usagef("which Redis belongs to the NATS of --%s? set --%s", natsURLFlag, redisURLFlag)
+		return named, usagef("which Redis belongs to the NATS of --%[1]s%[2]s? set --%[1]s%[3]s", c.prefix, natsURLFlag, redisURLFlag)
 	}
 	return named, nil
 }

@@ -62,6 +62,17 @@ func Progress(w io.Writer, total int, every time.Duration) (add, end func()) {
 	return p.add, p.end
 }
 
+// RateLine is what a progress tells that began so long ago, at a number.
+func RateLine(from, done, total int, ago time.Duration) string {
+	now := time.Now()
+	p := &progress{what: "replaying", total: total, rate: &speed{began: now.Add(-ago), first: int64(from)}}
+	p.done.Store(int64(done))
+	return p.line(now)
+}
+
+// Quoted is a word as a shell takes it.
+var Quoted = quoted
+
 // What a terminal gets of a payload.
 var (
 	Visible = visible

@@ -92,20 +92,38 @@ the reported status.`,
 
 func newExport(c *common) *cobra.Command {
 	var l listing
+	var versions bool
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write all records, one line of JSON each",
 		Long: `Writes all records, one line of JSON each, in the form and order of list -o json. Where it breaks
-off, it says with which --cursor the same command goes on.`,
+off, it says with which --cursor the same command goes on.
+
+With --versions each line has instead the properties that were ever set, with what two values of
+one are compared by: the event time and the hash of the event id. One that a deletion cleared, and
+no later report set, has "cleared":true in place of a value:
+{"policy":"…","device":"…","properties":{"id":{"value":"…","eventTime":"…Z","eventHash":"…"},…}}
+Lines are in the order of devices and then of policies, by their bytes. Equal records give equal
+bytes, whatever led to them and however the deployment is laid out: compare two by sha256sum, while
+nothing is reported. What is left of removed records is not exported.`,
+		Example: `  complianced export > records.ndjson
+  complianced export --versions | sha256sum`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := l.query(args)
 			if err != nil {
 				return err
 			}
+			if versions && l.cursor != "" {
+				return usagef("--cursor does not go with --versions, which begins anew")
+			}
+			if versions {
+				return c.exportVersions(cmd)
+			}
 			return c.list(cmd, &l, q, writeJSON)
 		},
 	}
+	cmd.Flags().BoolVar(&versions, "versions", false, "the versions of the properties, in an order that depends on nothing else")
 	l.addCommon(cmd)
 	return cmd
 }

@@ -21,6 +21,8 @@ type progress struct {
 	w     io.Writer
 	what  string
 	total int
+	// rate, where not nil, is what the speed is told by.
+	rate  *speed
 	bar   *progressbar.ProgressBar
 	stop  chan struct{}
 	ended chan struct{}
@@ -28,11 +30,26 @@ type progress struct {
 
 // newProgress begins to tell. End ends it.
 func newProgress(w io.Writer, what string, total int, every time.Duration) *progress {
-	p := &progress{w: w, what: what, total: total, stop: make(chan struct{}), ended: make(chan struct{})}
+	return startProgress(w, what, total, every, nil)
+}
+
+// newRateProgress is newProgress that tells how fast it goes and what time is left. A
+// total below 0 is not known.
+func newRateProgress(w io.Writer, what string, total int, every time.Duration) *progress {
+	return startProgress(w, what, total, every, &speed{began: time.Now()})
+}
+
+func startProgress(w io.Writer, what string, total int, every time.Duration, rate *speed) *progress {
+	p := &progress{w: w, what: what, total: total, rate: rate, stop: make(chan struct{}), ended: make(chan struct{})}
 	if file, ok := w.(*os.File); ok && isTerminal(file) {
-		p.bar = progressbar.NewOptions(total,
+		options := []progressbar.Option{
 			progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+			progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionClearOnFinish(),
+		}
+		if rate != nil {
+			options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString("reports"), progressbar.OptionSetPredictTime(true))
+		}
+		p.bar = progressbar.NewOptions(total, options...)
 		close(p.ended)
 		return p
 	}
@@ -49,9 +66,39 @@ func (p *progress) tell(every time.Duration) {
 		case <-p.stop:
 			return
 		case <-tick.C:
-			fmt.Fprintf(p.w, "%s %d of %d\n", p.what, p.done.Load(), p.total)
+			fmt.Fprintln(p.w, p.line(time.Now()))
 		}
 	}
+}
+
+// line is what is told at a time.
+func (p *progress) line(now time.Time) string {
+	done := p.done.Load()
+	text := fmt.Sprintf("%s %d", p.what, done)
+	if p.total >= 0 {
+		text += fmt.Sprintf(" of %d", p.total)
+	}
+	if p.rate == nil {
+		return text
+	}
+	return text + p.rate.text(now, done, p.total)
+}
+
+// speed tells how fast a progress is.
+type speed struct {
+	began time.Time
+	// first is where it began: what an earlier run did takes no time.
+	first int64
+}
+
+func (s *speed) text(now time.Time, done int64, total int) string {
+	took := now.Sub(s.began).Seconds()
+	perSecond := float64(done-s.first) / max(took, 1e-3)
+	text := fmt.Sprintf(", %.0f a second", perSecond)
+	if left := float64(int64(total) - done); left > 0 && perSecond > 0 {
+		text += fmt.Sprintf(", %s left", time.Duration(left/perSecond*float64(time.Second)).Round(time.Second))
+	}
+	return text
 }
 
 // add counts one more. It may be called from many goroutines.
@@ -60,6 +107,12 @@ func (p *progress) add() {
 	if p.bar != nil {
 		_ = p.bar.Add(1) // What came since the bar was made may be more than its total.
 	}
+}
+
+// from says how many were done before.
+func (p *progress) from(done int) {
+	p.set(done)
+	p.rate.first = int64(done)
 }
 
 // set says how many are done.

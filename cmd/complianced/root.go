@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/complianced/complianced/store"
 )
@@ -29,6 +30,8 @@ type common struct {
 	redisPassword string
 	redisTLS      tlsFiles
 
+	// prefix is what the names of the flags of the servers begin with.
+	prefix string
 	// settings are the flags that the environment or the file gave a value.
 	settings map[string]bool
 }
@@ -61,25 +64,31 @@ then from a YAML file (--config) with the flags' names as keys.`,
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.config, "config", "", "YAML `file` with settings")
-	flags.StringVar(&c.dataDir, "data-dir", "", "`folder` of the embedded servers and of serve.json (default \"$XDG_STATE_HOME/complianced\")")
 	flags.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&c.natsURL, "nats-url", "", "NATS `servers`, separated by commas (default: those of the serve in --data-dir; for serve: an embedded one)")
-	flags.StringVar(&c.natsCreds, "nats-creds", "", "`file` with NATS credentials")
-	flags.StringVar(&c.natsTLS.ca, "nats-tls-ca", "", "`file` with the CA certificates of NATS")
-	flags.StringVar(&c.natsTLS.cert, "nats-tls-cert", "", "`file` with the client certificate for NATS")
-	flags.StringVar(&c.natsTLS.key, "nats-tls-key", "", "`file` with the client key for NATS")
-	flags.StringSliceVar(&c.redisURL, "redis-url", nil, "redis://, rediss:// or unix:// `URL`; several for a cluster (default as --nats-url)")
-	flags.StringVar(&c.redisMaster, "redis-sentinel-master", "", "`name` of the master: the Redis URLs are those of its Sentinels")
-	flags.StringVar(&c.redisPassword, "redis-password-file", "", "`file` with the Redis password (or set COMPLIANCED_REDIS_PASSWORD)")
-	flags.StringVar(&c.redisTLS.ca, "redis-tls-ca", "", "`file` with the CA certificates of Redis")
-	flags.StringVar(&c.redisTLS.cert, "redis-tls-cert", "", "`file` with the client certificate for Redis")
-	flags.StringVar(&c.redisTLS.key, "redis-tls-key", "", "`file` with the client key for Redis")
+	c.addServers(flags, "")
 	root.AddCommand(
 		newServe(c), newDemo(c), newPublish(c), newSimulate(c), newGet(c), newList(c), newExport(c), newSummary(c),
-		newProvision(c), newRemove(c), newVerify(c), newCheck(), newDead(c), newVersion(),
+		newProvision(c), newRemove(c), newVerify(c), newCheck(), newDead(c), newReplay(c), newCapture(c), newVersion(),
 	)
 	return root
+}
+
+// addServers adds the flags that say where the servers are; their names begin with a prefix.
+func (c *common) addServers(flags *pflag.FlagSet, prefix string) {
+	c.prefix = prefix
+	flags.StringVar(&c.dataDir, prefix+"data-dir", "", "`folder` of the embedded servers and of serve.json (default \"$XDG_STATE_HOME/complianced\")")
+	flags.StringVar(&c.natsURL, prefix+natsURLFlag, "", "NATS `servers`, separated by commas (default: those of the serve in --data-dir; for serve: an embedded one)")
+	flags.StringVar(&c.natsCreds, prefix+"nats-creds", "", "`file` with NATS credentials")
+	flags.StringVar(&c.natsTLS.ca, prefix+"nats-tls-ca", "", "`file` with the CA certificates of NATS")
+	flags.StringVar(&c.natsTLS.cert, prefix+"nats-tls-cert", "", "`file` with the client certificate for NATS")
+	flags.StringVar(&c.natsTLS.key, prefix+"nats-tls-key", "", "`file` with the client key for NATS")
+	flags.StringSliceVar(&c.redisURL, prefix+redisURLFlag, nil, "redis://, rediss:// or unix:// `URL`; several for a cluster (default as --nats-url)")
+	flags.StringVar(&c.redisMaster, prefix+"redis-sentinel-master", "", "`name` of the master: the Redis URLs are those of its Sentinels")
+	flags.StringVar(&c.redisPassword, prefix+"redis-password-file", "", "`file` with the Redis password (or set COMPLIANCED_REDIS_PASSWORD)")
+	flags.StringVar(&c.redisTLS.ca, prefix+"redis-tls-ca", "", "`file` with the CA certificates of Redis")
+	flags.StringVar(&c.redisTLS.cert, prefix+"redis-tls-cert", "", "`file` with the client certificate for Redis")
+	flags.StringVar(&c.redisTLS.key, prefix+"redis-tls-key", "", "`file` with the client key for Redis")
 }
 
 // noArgs refuses arguments. [cobra.NoArgs] calls them unknown commands.
