@@ -77,7 +77,7 @@ func (d *Dead) Total() uint64 { return d.total }
 func reportOf(letter *deadletter.Letter) Report {
 	_, _, err := compliance.ParseSubject(letter.Envelope.Subject)
 	return Report{
-		Envelope: letter.Envelope, Incomplete: letter.Dropped > 0,
+		Envelope: letter.Envelope, Incomplete: letter.DroppedDeciding > 0 || letter.LostBody > 0,
 		Misplaced: err == nil && letter.Code == compliance.InvalidSubject,
 		place:     place{compliance.DeadStream, letter.Sequence},
 	}

@@ -70,11 +70,11 @@ func TestADeadLetterIsTheReportThatItWas(t *testing.T) {
 	future := compliance.FormatStored(stored.Add(1000e9))
 	lost := compliance.Envelope{
 		Subject: "compliance.status.p.lost", Sequence: 1, Stored: stored, Body: []byte(`{}`),
-		Header: map[string][]string{"ce-time": {future}, "ce-large": {strings.Repeat("x", 40<<10)}},
+		Header: map[string][]string{"ce-time": {future}, "ce-id": {strings.Repeat("x", 40<<10)}},
 	}
 	early := compliance.Envelope{
 		Subject: "compliance.status.p.early", Sequence: 2, Stored: stored, Body: []byte(`{}`),
-		Header: map[string][]string{"Nats-Msg-Id": {"m"}, "ce-time": {future}},
+		Header: map[string][]string{"Nats-Msg-Id": {"m"}, "ce-time": {future}, "ce-large": {strings.Repeat("x", 40<<10)}}, // Which decides nothing.
 	}
 	b.bury(compliance.Rules{}, lost, early)
 	b.bury(compliance.Rules{Partitions: 2, Partition: 1}, compliance.Envelope{

@@ -17,7 +17,7 @@ type Report struct {
 	// refused because it did not come by the subject mapping of its partition. Sent again, it would come by
 	// it, so it never is: it counts as rejected.
 	Misplaced bool
-	// Incomplete says that headers or the body of a refused report are lost, as those of
+	// Incomplete says that headers that decide or the body of a refused report are lost, as those of
 	// a dead letter that had no room for them: what is left could be right. It is never
 	// sent, and counts as rejected.
 	Incomplete bool
