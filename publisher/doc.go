@@ -62,6 +62,7 @@
 //	ErrInvalidHeader a header or event id that cannot be sent      correct the program
 //	ErrInvalidTime   a time outside the years 1 to 9999            correct the program or the clock
 //	ErrTooLarge      the server or stream takes no report so large send less; 16 KiB is the most that is applied
+//	ErrMaxPayload    the ErrTooLarge of the server's max_payload   tell the operator: it is too low
 //	ErrNotAllowed    the server refused credentials or permission  tell the operator; keep the report
 //	ErrCredentials   the ErrNotAllowed of refused credentials      renew them; the connection goes on trying
 //	ErrDuplicate     the caller set Nats-Msg-Id                    leave Nats-Msg-Id out and publish again

@@ -55,6 +55,8 @@
 //	                             folder
 //	ErrClosed                    Publish, Run: after Close         open it again
 //	ErrRunning                   Run: it is under way already      call it once
+//	ErrOtherDevice               Run: the publisher is not for     correct the program; nothing is lost
+//	                             the device of a report
 //	ErrDamaged                   Publish, Run: a page of the file  close the spool and open it again; tell the
 //	                             cannot be read any more           operator to look at the disk
 //	publisher.ErrClosed          Run: the publisher is closed      connect again and call Run; nothing is lost
@@ -65,8 +67,8 @@
 // What a server answers never comes out of Publish. Run tries again for as long as
 // it takes where the fault goes away by itself (no connection, no stream, no
 // answer) or lies in the credentials; for Options.GiveUpAfter where it may be the
-// server's (ErrNotAllowed of a subject, RefusedError, ErrDriver); and not at all
-// where it is the report's (ErrTooLarge of the stream, ErrDuplicate).
+// server's (ErrNotAllowed of a subject, ErrMaxPayload, RefusedError, ErrDriver); and
+// not at all where it is the report's (ErrTooLarge of the stream, ErrDuplicate).
 //
 // # The file
 //

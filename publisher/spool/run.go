@@ -37,8 +37,8 @@ type entry struct {
 // Run sends what is in the spool and what comes into it, the oldest first, until
 // ctx ends or the spool is closed, and then returns the error of ctx or
 // ErrClosed. While no server takes reports it waits. It also ends with
-// [publisher.ErrClosed] when p is closed, and with an error of the disk. What was
-// not sent stays. Only one Run at a time.
+// [publisher.ErrClosed] when p is closed, with ErrOtherDevice when p is not for the
+// device of a report, and with an error of the disk. What was not sent stays. Only one Run at a time.
 func (s *Spool) Run(ctx context.Context, p *publisher.Publisher) error {
 	if s.isClosing() {
 		return fmt.Errorf("send spool: %w", ErrClosed)
@@ -143,8 +143,8 @@ func (s *Spool) send(ctx context.Context, p *publisher.Publisher, entries []entr
 	return context.Cause(ctx)
 }
 
-// deliver tries until the entry is settled. An error is one of ctx or the
-// publisher.
+// deliver tries until the entry is settled. An error is one of ctx, the publisher
+// or the disk.
 func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) error {
 	if e.corrupt {
 		s.settle(e, corrupt)
@@ -161,6 +161,8 @@ func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) er
 			return context.Cause(ctx)
 		case errors.Is(err, publisher.ErrClosed):
 			return err
+		case errors.Is(err, publisher.ErrInvalidKey): // It was right when it was accepted.
+			return ErrOtherDevice
 		}
 		finding := judge(err)
 		if finding == doubtful && since.IsZero() {
