@@ -210,12 +210,9 @@ func (c *change) remove(entries *bbolt.Bucket, n uint64, bytes int64, what outco
 	return entries.Delete(keyOf(n))
 }
 
-func closeFile(db *bbolt.DB, err error) error {
+func closeFile(db *bbolt.DB) (err error) {
 	if db.NoSync {
-		err = errors.Join(err, db.Sync())
+		err = db.Sync()
 	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("close spool: %w", err)
-	}
-	return nil
+	return errors.Join(err, db.Close())
 }

@@ -187,3 +187,16 @@ func TestAnyDamageLeavesASpoolThatWorks(t *testing.T) {
 		t.Error("one of the three never happened")
 	}
 }
+
+// The process that met the damage still has the file that was set aside, and another one must not begin a new one
+// beside it.
+func TestAFolderWhoseFileWasSetAsideHasOneSpoolStill(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, spool.Options{})
+	if err := os.Rename(filepath.Join(dir, file), filepath.Join(dir, "aside")); err != nil { // As setting aside does.
+		t.Fatal(err)
+	}
+	if _, err := spool.Open(dir, spool.Options{}); !errors.Is(err, spool.ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+}

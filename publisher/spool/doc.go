@@ -38,7 +38,7 @@
 //   - Accounted for: every report that was accepted is waiting, sent, dropped,
 //     refused or corrupt, and Stats counts it once.
 //   - One process a folder: a second Open waits for a second and is ErrLocked.
-//     The lock ends with its process.
+//     The lock ends with its process; it is on the file reports.lock, which stays.
 //   - Nothing is logged, and no error text holds a device, a user or a secret.
 //
 // A spool sees no more than the publisher does: a report that is wrong in itself,

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
@@ -21,6 +23,7 @@ import (
 const (
 	fileName    = "reports.v1.db" // another layout gets another name
 	damagedName = fileName + ".damaged"
+	lockName    = "reports.lock"
 )
 
 var (
@@ -29,8 +32,12 @@ var (
 	stateKey      = []byte("state")
 )
 
-// lockWait is for how long Open waits for the process that has the folder.
-const lockWait = time.Second
+// lockWait is for how long Open waits for the process that has the folder, and
+// lockRetry how often it looks.
+const (
+	lockWait  = time.Second
+	lockRetry = 20 * time.Millisecond
+)
 
 // newID is the transaction of a file in which nothing was written yet.
 const newID = 1
@@ -59,12 +66,26 @@ type contents struct {
 	bytes int64
 }
 
+// lockFolder takes the folder for this spool, and makes it where there is none. The
+// lock lies on a file of its own, which is never renamed: two processes that set a
+// damaged file aside would both hold the lock of one.
+func lockFolder(dir string) (*flock.Flock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	_, err := lock.TryLockContext(ctx, lockRetry)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, ErrLocked
+	}
+	return lock, err
+}
+
 // openFile opens the file in a folder. One that cannot be read is set aside, and
 // damaged names it.
 func openFile(dir string, noSync bool) (db *bbolt.DB, in contents, damaged string, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, contents{}, "", err
-	}
 	path := filepath.Join(dir, fileName)
 	db, in, err = tryFile(path, noSync)
 	if errors.Is(err, ErrDamaged) {

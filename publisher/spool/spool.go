@@ -2,9 +2,11 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
+	"github.com/gofrs/flock"
 	"go.etcd.io/bbolt"
 
 	"github.com/complianced/complianced/publisher"
@@ -16,6 +18,7 @@ type Spool struct {
 	dir     string
 	opts    Options
 	stamper *publisher.Stamper
+	lock    *flock.Flock // held from Open to Close
 
 	// write is held by the one who changes the file.
 	write  sync.Mutex // guards db against Close, and closed
@@ -45,18 +48,28 @@ func Open(dir string, opts Options) (*Spool, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	opts = opts.withDefaults()
-	db, in, damaged, err := openFile(dir, opts.NoSync)
+	lock, err := lockFolder(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	s, err := openLocked(dir, opts.withDefaults(), lock)
+	if err != nil {
+		return nil, fmt.Errorf("open spool: %w", errors.Join(err, lock.Close()))
+	}
+	return s, nil
+}
+
+func openLocked(dir string, opts Options, lock *flock.Flock) (*Spool, error) {
+	db, in, damaged, err := openFile(dir, opts.NoSync)
+	if err != nil {
+		return nil, err
 	}
 	stamper, err := publisher.NewStamper(opts.Device, opts.Now, in.state.Last)
 	if err != nil {
-		_ = db.Close() // Nothing was written.
-		return nil, fmt.Errorf("open spool: %w", err)
+		return nil, errors.Join(err, db.Close())
 	}
 	return &Spool{
-		dir: dir, opts: opts, stamper: stamper, damaged: damaged, db: db, in: in,
+		dir: dir, opts: opts, stamper: stamper, lock: lock, damaged: damaged, db: db, in: in,
 		settled: make(map[uint64]fate),
 		closing: make(chan struct{}), wake: make(chan struct{}, 1),
 	}, nil
@@ -132,7 +145,10 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
-	return closeFile(s.db, err)
+	if err = errors.Join(err, closeFile(s.db), s.lock.Close()); err != nil {
+		return fmt.Errorf("close spool: %w", err)
+	}
+	return nil
 }
 
 // isClosing reports whether Close was called.
