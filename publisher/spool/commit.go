@@ -1,7 +1,7 @@
 package spool
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"maps"
 
@@ -43,9 +43,10 @@ type fate struct {
 // request asks for a transaction: with a report to accept, or none, only for what
 // is settled to be taken out.
 type request struct {
-	report *publisher.Outgoing
-	done   bool
-	err    error
+	report   *publisher.Outgoing
+	accepted Accepted
+	done     bool
+	err      error
 }
 
 // commit makes a transaction with a request and all others that came meanwhile.
@@ -62,58 +63,47 @@ func (s *Spool) commit(own *request) error {
 	s.mu.Lock()
 	batch := s.waiters
 	s.waiters = nil
-	c := change{in: s.in, settled: maps.Clone(s.settled), maxBytes: s.opts.MaxBytes}
 	s.mu.Unlock()
-	if err := s.apply(batch, &c); err != nil {
-		for _, r := range batch {
-			r.err = errors.Join(r.err, err)
-		}
-	} else {
-		s.took(c)
-	}
+	err := s.apply(batch)
 	for _, r := range batch {
-		r.done = true
+		r.err, r.done = cmp.Or(r.err, err), true
 	}
 	return own.err
 }
 
-func (s *Spool) apply(batch []*request, c *change) error {
+func (s *Spool) apply(batch []*request) error {
 	if s.closed {
 		return ErrClosed
 	}
+	reports := s.stamp(batch)
+	if err := s.ready(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	c := change{in: s.in, settled: maps.Clone(s.settled), reports: reports, maxBytes: s.opts.MaxBytes}
+	s.mu.Unlock()
+	if len(c.reports) == 0 && len(c.settled) == 0 {
+		return nil
+	}
+	if err := guard(func() error { return s.update(s.db, c.write) }); err != nil {
+		return s.failed(err)
+	}
+	s.took(c)
+	return nil
+}
+
+func (s *Spool) stamp(batch []*request) (reports []publisher.Outgoing) {
 	for _, r := range batch {
 		if r.report == nil {
 			continue
 		}
 		stamped, err := s.stamper.Stamp(*r.report)
 		if r.err = err; err == nil {
-			c.reports = append(c.reports, stamped)
+			r.accepted = Accepted{stamped.EventID, stamped.EventTime}
+			reports = append(reports, stamped)
 		}
 	}
-	if len(c.reports) == 0 && len(c.settled) == 0 {
-		return nil
-	}
-	return s.use(func() error { return s.db.Update(c.write) })
-}
-
-// use makes a transaction. Where it meets a damaged page, it is the last one, and
-// the file is set aside for the next Open.
-func (s *Spool) use(transaction func() error) error {
-	s.mu.Lock()
-	broken := s.broken
-	s.mu.Unlock()
-	if broken {
-		return ErrDamaged
-	}
-	err := guard(transaction)
-	if errors.Is(err, ErrDamaged) {
-		damaged, failed := setAside(s.dir) // Where that fails, the next process meets the same page.
-		err = errors.Join(err, failed)
-		s.mu.Lock()
-		s.broken, s.damaged = true, damaged
-		s.mu.Unlock()
-	}
-	return err
+	return reports
 }
 
 // took makes a change that is on disk the one that is seen.
@@ -127,10 +117,15 @@ func (s *Spool) took(c change) {
 		}
 	}
 	if len(c.reports) > 0 {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+		s.wakeUp()
+	}
+}
+
+// wakeUp tells Run that there may be something new.
+func (s *Spool) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -208,11 +203,4 @@ func (c *change) remove(entries *bbolt.Bucket, n uint64, bytes int64, what outco
 	c.in.bytes -= bytes
 	c.in.state.add(what, 1)
 	return entries.Delete(keyOf(n))
-}
-
-func closeFile(db *bbolt.DB) (err error) {
-	if db.NoSync {
-		err = db.Sync()
-	}
-	return errors.Join(err, db.Close())
 }

@@ -53,7 +53,7 @@ func drained(tb testing.TB, content []byte, p *publisher.Publisher, stream jetst
 	})
 	err := stop()
 	if !errors.Is(err, spool.ErrDamaged) {
-		err = s.Publish(tb.Context(), numbered(0, 0)) // It may meet pages that Run did not.
+		_, err = s.Publish(tb.Context(), numbered(0, 0)) // It may meet pages that Run did not.
 	}
 	stats := s.Stats()
 	if err != nil && !errors.Is(err, spool.ErrDamaged) {
@@ -63,7 +63,7 @@ func drained(tb testing.TB, content []byte, p *publisher.Publisher, stream jetst
 		shut(tb, s)
 		return stored(tb, stream), stats
 	}
-	if err := s.Publish(tb.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrDamaged) {
+	if _, err := s.Publish(tb.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrDamaged) {
 		tb.Errorf("Publish after %v: %v", spool.ErrDamaged, err)
 	}
 	_ = s.Close() // It says so once more.

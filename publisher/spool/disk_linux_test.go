@@ -39,7 +39,7 @@ func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
 	accepted := 0
 	var err error
 	for err == nil {
-		if err = s.Publish(t.Context(), numbered(accepted, 10_000)); err == nil {
+		if _, err = s.Publish(t.Context(), numbered(accepted, 10_000)); err == nil {
 			accepted++
 		}
 	}
@@ -47,7 +47,7 @@ func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
 		t.Fatalf("after %d reports: %v", accepted, err)
 	}
 	for range 3 { // It stays so.
-		if err := s.Publish(t.Context(), numbered(0, 10_000)); err == nil || errors.Is(err, spool.ErrDamaged) {
+		if _, err := s.Publish(t.Context(), numbered(0, 10_000)); err == nil || errors.Is(err, spool.ErrDamaged) {
 			t.Fatalf("with a full disk: %v", err)
 		}
 	}

@@ -10,7 +10,7 @@
 //	defer s.Close()
 //	go s.Run(ctx, p) // p is a publisher.Publisher; Close waits for Run.
 //
-//	err = s.Publish(ctx, publisher.Outgoing{
+//	_, err = s.Publish(ctx, publisher.Outgoing{
 //		Key:  compliance.Key{Policy: "disk-encryption", Device: "laptop-7"},
 //		Body: []byte(`{"status":"compliant"}`),
 //	})
@@ -61,8 +61,8 @@
 //	                             cannot be read any more           operator to look at the disk
 //	publisher.ErrClosed          Run: the publisher is closed      connect again and call Run; nothing is lost
 //	the error of ctx             Run: ctx ended                    call Run again; nothing is lost
-//	an error of the disk         Open, Publish, Run: no room, no   tell the operator; a report that Publish did not
-//	                             permission                        accept is not in the spool
+//	an error of the disk         Open, Publish, Run: no room, no   tell the operator; publish again with the id and
+//	                             permission                        time that came with the error; call Run again
 //
 // What a server answers never comes out of Publish. Run tries again for as long as
 // it takes where the fault goes away by itself (no connection, no stream, no

@@ -115,7 +115,12 @@ func (s *Spool) idle(ctx context.Context) error {
 
 // read returns the oldest entries after a number, at most batch of them.
 func (s *Spool) read(last uint64) (entries []entry, err error) {
-	err = s.use(func() error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	err = guard(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			cursor := tx.Bucket(entriesBucket).Cursor()
 			for key, value := cursor.Seek(keyOf(last + 1)); key != nil && len(entries) < batch; key, value = cursor.Next() {
@@ -125,7 +130,10 @@ func (s *Spool) read(last uint64) (entries []entry, err error) {
 			return nil
 		})
 	})
-	return entries, err
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	return entries, nil
 }
 
 func (s *Spool) send(ctx context.Context, p *publisher.Publisher, entries []entry) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 	"go.etcd.io/bbolt"
@@ -20,9 +21,10 @@ type Spool struct {
 	stamper *publisher.Stamper
 	lock    *flock.Flock // held from Open to Close
 
-	// write is held by the one who changes the file.
-	write  sync.Mutex // guards db against Close, and closed
-	db     *bbolt.DB
+	write  sync.Mutex // guards what follows; held by whoever makes a transaction
+	db     *bbolt.DB  // nil after a change that failed, when the file could not be opened again
+	update func(*bbolt.DB, func(*bbolt.Tx) error) error
+	broken bool // the file was found damaged since Open
 	closed bool
 
 	mu      sync.Mutex // guards what follows
@@ -31,7 +33,6 @@ type Spool struct {
 	dropped uint64 // the greatest number that was dropped
 	in      contents
 	damaged string // where a file that cannot be read has gone
-	broken  bool   // it was found since Open
 
 	running sync.Mutex // held by Run, and for good by Close
 	closing chan struct{}
@@ -69,10 +70,18 @@ func openLocked(dir string, opts Options, lock *flock.Flock) (*Spool, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return &Spool{
-		dir: dir, opts: opts, stamper: stamper, lock: lock, damaged: damaged, db: db, in: in,
+		dir: dir, opts: opts, stamper: stamper, lock: lock, damaged: damaged, db: db, update: (*bbolt.DB).Update, in: in,
 		settled: make(map[uint64]fate),
 		closing: make(chan struct{}), wake: make(chan struct{}, 1),
 	}, nil
+}
+
+// Accepted is what a report was given when it was accepted.
+type Accepted struct {
+	// EventID and EventTime are what the report is sent with, the time cut to
+	// 100 ns and in UTC. They are zero where Outgoing asked for none.
+	EventID   string
+	EventTime time.Time
 }
 
 // Publish accepts a report into the spool: it gets its event id and event time,
@@ -80,18 +89,21 @@ func openLocked(dir string, opts Options, lock *flock.Flock) (*Spool, error) {
 // then on it waits until a server takes it, with the same id and time, also after
 // any restart. Reports that many goroutines bring at once share one fsync.
 //
-// An error says that the report is not in the spool: that of ctx, which is looked
-// at before alone, ErrClosed, one of the report ([publisher.ErrInvalidKey] and
-// its like), or one of the disk.
-func (s *Spool) Publish(ctx context.Context, o publisher.Outgoing) error {
+// After the error of ctx, which is looked at before alone, ErrClosed, or an error
+// of the report ([publisher.ErrInvalidKey] and its like) it is not in the spool.
+// After an error of the disk it may be: where fsync fails, nobody knows what the
+// disk has. Accepted then holds the id and the time: to publish the report again
+// with both is safe, because the merge law makes a copy harmless.
+func (s *Spool) Publish(ctx context.Context, o publisher.Outgoing) (Accepted, error) {
+	own := request{report: &o}
 	err := ctx.Err()
 	if err == nil {
-		err = s.commit(&request{report: &o})
+		err = s.commit(&own)
 	}
 	if err != nil {
-		return fmt.Errorf("spool report: %w", err)
+		return own.accepted, fmt.Errorf("spool report: %w", err)
 	}
-	return nil
+	return own.accepted, nil
 }
 
 // Stats are the numbers of a spool. Those of what became of reports count from

@@ -237,7 +237,7 @@ func TestWhatCannotBeSentIsNotAccepted(t *testing.T) {
 	s := open(t, t.TempDir(), spool.Options{Device: "d1"})
 	finished, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.Publish(finished, numbered(0, 0)); !errors.Is(err, context.Canceled) {
+	if _, err := s.Publish(finished, numbered(0, 0)); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a finished context: %v", err)
 	}
 	for want, o := range map[error]publisher.Outgoing{
@@ -245,7 +245,7 @@ func TestWhatCannotBeSentIsNotAccepted(t *testing.T) {
 		publisher.ErrInvalidHeader: {Key: key, EventID: "a\nb"},
 		publisher.ErrTooLarge:      {Key: key, Body: make([]byte, publisher.MaxReport)},
 	} {
-		if err := s.Publish(t.Context(), o); !errors.Is(err, want) {
+		if _, err := s.Publish(t.Context(), o); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}
@@ -291,7 +291,7 @@ func TestAClosedSpoolSaysSo(t *testing.T) {
 	publish(t, s, numbered(0, 0))
 	shut(t, s)
 	shut(t, s)
-	if err := s.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrClosed) {
+	if _, err := s.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrClosed) {
 		t.Errorf("Publish: %v", err)
 	}
 	if err := s.Run(t.Context(), p); !errors.Is(err, spool.ErrClosed) {
@@ -345,7 +345,7 @@ func TestCloseMayComeAtAnyTime(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				for {
-					err := s.Publish(t.Context(), numbered(0, 0))
+					_, err := s.Publish(t.Context(), numbered(0, 0))
 					if errors.Is(err, spool.ErrClosed) {
 						return
 					}
