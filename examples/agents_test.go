@@ -88,12 +88,19 @@ func command(t *testing.T, dir, name string, args ...string) (*exec.Cmd, *bytes.
 	return cmd, &output
 }
 
-func TestTheAgentInGoOutlivesKill(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "agent")
+// goAgent builds the agent in Go.
+func goAgent(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "agent")
 	build, output := command(t, "", "go", "build", "-o", program, "./agent")
 	if err := build.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
+	return program
+}
+
+func TestTheAgentInGoOutlivesKill(t *testing.T) {
+	program := goAgent(t)
 	d := deploy(t)
 	dir := t.TempDir()
 	run := func() *exec.Cmd {
@@ -148,8 +155,8 @@ func TestTheAgentOfTheReadmeIsTheOneThatRuns(t *testing.T) {
 	_, main, _ := strings.Cut(string(code), "\nfunc main() {\n")
 	main, _, _ = strings.Cut(main, "\n}\n")
 	lines := strings.Split("func main() {\n"+main+"\n}", "\n")
-	if len(lines) != 12 {
-		t.Errorf("the agent has %d lines, the README says 12", len(lines))
+	if len(lines) > 14 {
+		t.Errorf("the agent has %d lines, too many to be read at a glance", len(lines))
 	}
 	block := "\n    " + strings.Join(lines, "\n    ") + "\n"
 	if !strings.Contains(string(readme), block) {
@@ -240,6 +247,14 @@ func TestTheAgentInNodeSaysHowItIsCalled(t *testing.T) {
 	cmd, output := command(t, nodeAgent(t), "node", "agent.mjs")
 	exit, _ := errors.AsType[*exec.ExitError](cmd.Run())
 	if exit == nil || exit.ExitCode() != 2 || !strings.HasPrefix(output.String(), "usage: ") {
+		t.Errorf("%v\n%s", exit, output)
+	}
+}
+
+func TestTheAgentInGoSaysHowItIsCalled(t *testing.T) {
+	cmd, output := command(t, t.TempDir(), goAgent(t))
+	exit, _ := errors.AsType[*exec.ExitError](cmd.Run())
+	if exit == nil || exit.ExitCode() != 2 || output.String() != "usage: agent URL DEVICE\n" {
 		t.Errorf("%v\n%s", exit, output)
 	}
 }
