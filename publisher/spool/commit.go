@@ -2,6 +2,7 @@ package spool
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -64,12 +65,24 @@ func (s *Spool) commit(own *request) error {
 	batch := s.waiters
 	s.waiters = nil
 	s.mu.Unlock()
-	err := s.apply(batch)
-	for _, r := range batch {
-		r.err, r.done = cmp.Or(r.err, err), true
-	}
+	s.serve(batch)
 	return own.err
 }
+
+// serve makes one transaction for a batch, and answers each request.
+func (s *Spool) serve(batch []*request) {
+	err := errPanicked
+	defer func() {
+		for _, r := range batch {
+			r.err, r.done = cmp.Or(r.err, err), true
+		}
+	}()
+	err = s.apply(batch)
+}
+
+// errPanicked is the error of those whose transaction another caller began, whom
+// a panic took out of it.
+var errPanicked = errors.New("another caller panicked, in Options.Now perhaps; publish the report again")
 
 func (s *Spool) apply(batch []*request) error {
 	if s.closed {

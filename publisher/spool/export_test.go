@@ -2,6 +2,13 @@ package spool
 
 import "go.etcd.io/bbolt"
 
+// Waiters is how many reports wait for the next change of the file.
+func Waiters(s *Spool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiters)
+}
+
 // FailNext has the next change of the file made by fail.
 func FailNext(s *Spool, fail func(db *bbolt.DB, change func(*bbolt.Tx) error) error) {
 	s.write.Lock()

@@ -520,3 +520,45 @@ func TestAPublisherThatGivesUpDoesNotLoseTheReport(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 }
+
+// Who is first does the work of those behind, and may not take them along.
+func TestAPanicOfTheClockAcceptsNoReport(t *testing.T) {
+	began, behind := make(chan struct{}), make(chan struct{})
+	calls := 0 // of a transaction at a time
+	s := open(t, t.TempDir(), spool.Options{NoSync: true, Now: func() time.Time {
+		switch calls++; calls {
+		case 1: // While this one is made, all others wait for the next.
+			close(began)
+			<-behind
+		case 2:
+			panic("the clock")
+		}
+		return time.Now()
+	}})
+	var accepted, refused, panicked atomic.Int64
+	var wg sync.WaitGroup
+	report := func() {
+		defer func() {
+			if recover() != nil {
+				panicked.Add(1)
+			}
+		}()
+		if _, err := s.Publish(t.Context(), numbered(0, 0)); err != nil {
+			refused.Add(1)
+		} else {
+			accepted.Add(1)
+		}
+	}
+	wg.Go(report)
+	<-began
+	for range 10 {
+		wg.Go(report)
+	}
+	eventually(t, "ten reports waiting for the next transaction", func() bool { return spool.Waiters(s) == 10 })
+	close(behind)
+	wg.Wait()
+	if panicked.Load() != 1 || refused.Load() != 9 || accepted.Load() != 1 || s.Stats().Waiting != 1 {
+		t.Errorf("%d panicked, %d refused, %d accepted, %+v", panicked.Load(), refused.Load(), accepted.Load(), s.Stats())
+	}
+	publish(t, s, numbered(1, 0))
+}
