@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -58,15 +60,36 @@ func (s *Spool) commit(own *request) error {
 	s.mu.Unlock()
 	s.write.Lock()
 	defer s.write.Unlock()
-	if own.done {
-		return own.err
+	for !own.done {
+		s.serve(s.next())
 	}
-	s.mu.Lock()
-	batch := s.waiters
-	s.waiters = nil
-	s.mu.Unlock()
-	s.serve(batch)
 	return own.err
+}
+
+// next takes the requests of one transaction out of the queue, the first ones. What
+// has to go for their reports goes in the same one, but gives room to the next
+// only, so that the file grows by what they take: a small part of MaxBytes.
+func (s *Spool) next() (batch []*request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, bytes := 0, 0
+	for ; n < len(s.waiters) && int64(bytes) < s.opts.MaxBytes/16; n++ {
+		bytes += s.waiters[n].size()
+	}
+	batch = slices.Clone(s.waiters[:n])
+	s.waiters = slices.Delete(s.waiters, 0, n)
+	return batch
+}
+
+// size is about how many bytes the report takes.
+func (r *request) size() (n int) {
+	if r.report == nil {
+		return 0
+	}
+	for name, values := range r.report.Header {
+		n += len(name) + len(strings.Join(values, ""))
+	}
+	return n + len(r.report.Body)
 }
 
 // serve makes one transaction for a batch, and answers each request.

@@ -75,7 +75,7 @@
 // The spool is one file, reports.v1.db, of [bbolt]: a log that is changed in
 // transactions has no torn tail to be repaired, and a file system that is full
 // leaves it as it was. It grows with what waits, up to about twice
-// Options.MaxBytes, and keeps its size.
+// Options.MaxBytes, or 4 MiB where that is more, and keeps its size.
 //
 // [bbolt]: https://pkg.go.dev/go.etcd.io/bbolt
 package spool

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -561,4 +562,30 @@ func TestAPanicOfTheClockAcceptsNoReport(t *testing.T) {
 		t.Errorf("%d panicked, %d refused, %d accepted, %+v", panicked.Load(), refused.Load(), accepted.Load(), s.Stats())
 	}
 	publish(t, s, numbered(1, 0))
+}
+
+func TestTheFileStaysSmallWhenManyReportsComeAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	o := spool.Options{NoSync: true, MaxBytes: 4 << 20}
+	s := open(t, dir, o)
+	const writers, reports = 300, 4
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for n := range reports {
+				publish(t, s, numbered(n, 60_000))
+			}
+		})
+	}
+	wg.Wait()
+	info, err := os.Stat(filepath.Join(dir, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > 5*o.MaxBytes/2 {
+		t.Errorf("the file has %d bytes with MaxBytes %d", info.Size(), o.MaxBytes)
+	}
+	if stats := s.Stats(); stats.Waiting+int(stats.Dropped) != writers*reports || stats.Waiting < 60 {
+		t.Errorf("%+v", stats)
+	}
 }
