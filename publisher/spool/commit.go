@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -116,9 +117,9 @@ func (s *Spool) apply(batch []*request) error {
 		return err
 	}
 	s.mu.Lock()
-	c := change{in: s.in, settled: maps.Clone(s.settled), reports: reports, maxBytes: s.opts.MaxBytes}
+	c := change{in: s.in, settled: maps.Clone(s.settled), doubts: maps.Clone(s.doubts), reports: reports, maxBytes: s.opts.MaxBytes}
 	s.mu.Unlock()
-	if len(c.reports) == 0 && len(c.settled) == 0 {
+	if len(c.reports) == 0 && len(c.settled) == 0 && len(c.doubts) == len(c.in.state.Doubtful) {
 		return nil
 	}
 	if err := guard(func() error { return s.update(s.db, c.write) }); err != nil {
@@ -147,11 +148,12 @@ func (s *Spool) took(c change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.in, s.dropped = c.in, max(s.dropped, c.dropped)
-	for n := range s.settled {
-		if _, written := c.settled[n]; written || n <= s.dropped {
-			delete(s.settled, n)
-		}
+	gone := func(n uint64) bool {
+		_, written := c.settled[n]
+		return written || n <= s.dropped
 	}
+	maps.DeleteFunc(s.settled, func(n uint64, _ fate) bool { return gone(n) })
+	maps.DeleteFunc(s.doubts, func(n uint64, _ time.Time) bool { return gone(n) })
 	if len(c.reports) > 0 {
 		s.wakeUp()
 	}
@@ -174,11 +176,39 @@ func (s *Spool) settle(e entry, what outcome) {
 	}
 }
 
+// doubt returns since when a server gives doubtful answers to an entry. The first
+// such time is written to the file, because an agent may be started more often than
+// Options.GiveUpAfter.
+func (s *Spool) doubt(e entry) (since time.Time, err error) {
+	now := time.Now()
+	s.mu.Lock()
+	since, known := s.doubts[e.number]
+	if !known || since.After(now) { // The clock was set back.
+		since = now
+		if e.number > s.dropped {
+			s.doubts[e.number] = since
+		}
+	}
+	s.mu.Unlock()
+	if !known {
+		err = s.commit(&request{})
+	}
+	return since, err
+}
+
+// isDropped reports whether an entry made way for newer ones.
+func (s *Spool) isDropped(e entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.number <= s.dropped
+}
+
 // change is one transaction on the file: what is settled goes, reports come, and
 // the oldest go where these do not fit.
 type change struct {
 	in       contents
 	settled  map[uint64]fate
+	doubts   map[uint64]time.Time
 	reports  []publisher.Outgoing
 	maxBytes int64
 	dropped  uint64 // the greatest number that was dropped, or 0
@@ -200,6 +230,7 @@ func (c *change) write(tx *bbolt.Tx) error {
 	if err := c.drop(entries); err != nil {
 		return err
 	}
+	c.in.state.Doubtful = c.doubts
 	return writeState(tx.Bucket(stateBucket), c.in.state)
 }
 
@@ -238,5 +269,6 @@ func (c *change) remove(entries *bbolt.Bucket, n uint64, bytes int64, what outco
 	c.in.count--
 	c.in.bytes -= bytes
 	c.in.state.add(what, 1)
+	delete(c.doubts, n)
 	return entries.Delete(keyOf(n))
 }

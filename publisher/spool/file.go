@@ -52,6 +52,9 @@ type state struct {
 	Sent    uint64 `json:"sent"`
 	Refused uint64 `json:"refused"`
 	Corrupt uint64 `json:"corrupt"`
+	// Doubtful is, by the number of an entry, when a server first refused it for a
+	// reason that may be its own.
+	Doubtful map[uint64]time.Time `json:"doubtful,omitempty"`
 	// Last is the newest event time that was given out.
 	Last time.Time `json:"last,omitzero"`
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -53,6 +54,7 @@ func (s *Spool) saw(in contents, entries *bbolt.Bucket) {
 	defer s.mu.Unlock()
 	s.in = in
 	maps.DeleteFunc(s.settled, func(n uint64, _ fate) bool { return entries.Get(keyOf(n)) == nil })
+	maps.DeleteFunc(s.doubts, func(n uint64, _ time.Time) bool { return entries.Get(keyOf(n)) == nil })
 	gone := entries.Sequence()
 	if oldest, _ := entries.Cursor().First(); oldest != nil {
 		gone = number(oldest) - 1

@@ -158,7 +158,6 @@ func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) er
 		s.settle(e, corrupt)
 		return nil
 	}
-	var since time.Time // the first doubtful answer
 	for n := 1; ; n++ {
 		_, err := p.Publish(ctx, e.report)
 		switch {
@@ -172,19 +171,37 @@ func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) er
 		case errors.Is(err, publisher.ErrInvalidKey): // It was right when it was accepted.
 			return ErrOtherDevice
 		}
-		finding := judge(err)
-		if finding == doubtful && since.IsZero() {
-			since = time.Now()
-		}
-		if finding == refused || finding == doubtful && time.Since(since) >= s.opts.GiveUpAfter {
-			s.opts.OnRefused(e.report, err)
-			s.settle(e, refusedForGood)
-			return nil
+		over, failed := s.isOver(e, err)
+		if over || failed != nil {
+			return failed
 		}
 		if err := pause(ctx, n); err != nil {
 			return err
 		}
 	}
+}
+
+// isOver reports whether an entry is not to be tried again after an error. It
+// settles one that is refused for good.
+func (s *Spool) isOver(e entry, err error) (bool, error) {
+	finding := judge(err)
+	if finding == doubtful {
+		since, err := s.doubt(e)
+		if err != nil {
+			return false, err
+		}
+		if time.Since(since) >= s.opts.GiveUpAfter {
+			finding = refused
+		}
+	}
+	if s.isDropped(e) {
+		return true, nil
+	}
+	if finding == refused {
+		s.opts.OnRefused(e.report, err)
+		s.settle(e, refusedForGood)
+	}
+	return finding == refused, nil
 }
 
 func pause(ctx context.Context, n int) error {

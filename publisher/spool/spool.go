@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -30,7 +31,8 @@ type Spool struct {
 	mu      sync.Mutex // guards what follows
 	waiters []*request
 	settled map[uint64]fate
-	dropped uint64 // the greatest number that was dropped
+	doubts  map[uint64]time.Time // since when a server refuses, for a reason that may be its own
+	dropped uint64               // the greatest number that was dropped
 	in      contents
 	damaged string // where a file that cannot be read has gone
 
@@ -69,9 +71,13 @@ func openLocked(dir string, opts Options, lock *flock.Flock) (*Spool, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	doubts := maps.Clone(in.state.Doubtful)
+	if doubts == nil {
+		doubts = make(map[uint64]time.Time)
+	}
 	return &Spool{
 		dir: dir, opts: opts, stamper: stamper, lock: lock, damaged: damaged, db: db, update: (*bbolt.DB).Update, in: in,
-		settled: make(map[uint64]fate),
+		settled: make(map[uint64]fate), doubts: doubts,
 		closing: make(chan struct{}), wake: make(chan struct{}, 1),
 	}, nil
 }
