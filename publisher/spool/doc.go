@@ -41,6 +41,10 @@
 //     The lock ends with its process; it is on the file reports.lock, which stays.
 //   - Nothing is logged, and no error text holds a device, a user or a secret.
 //
+// A report has its time before it waits: with NoEventTime it needs ce-time in Header,
+// else Publish refuses it. So it does with headers of the server, whose names begin
+// with Nats-.
+//
 // A spool sees no more than the publisher does: a report that is wrong in itself,
 // as JSON or by the rules of the record, is sent and becomes a dead letter.
 //
@@ -68,7 +72,7 @@
 // it takes where the fault goes away by itself (no connection, no stream, no
 // answer) or lies in the credentials; for Options.GiveUpAfter where it may be the
 // server's (ErrNotAllowed of a subject, ErrMaxPayload, RefusedError, ErrDriver); and
-// not at all where it is the report's (ErrTooLarge of the stream, ErrDuplicate).
+// not at all where it is the report's (ErrTooLarge of the stream).
 //
 // # The file
 //

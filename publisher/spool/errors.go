@@ -42,7 +42,7 @@ func judge(err error) verdict {
 		return again
 	case errors.Is(err, publisher.ErrMaxPayload):
 		return doubtful
-	case errors.Is(err, publisher.ErrTooLarge), errors.Is(err, publisher.ErrDuplicate):
+	case errors.Is(err, publisher.ErrTooLarge):
 		return refused
 	}
 	return doubtful

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ type Accepted struct {
 // with both is safe, because the merge law makes a copy harmless.
 func (s *Spool) Publish(ctx context.Context, o publisher.Outgoing) (Accepted, error) {
 	own := request{report: &o}
-	err := ctx.Err()
+	err := cmp.Or(ctx.Err(), check(o))
 	if err == nil {
 		err = s.commit(&own)
 	}

@@ -241,13 +241,29 @@ func TestWhatCannotBeSentIsNotAccepted(t *testing.T) {
 	if _, err := s.Publish(finished, numbered(0, 0)); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a finished context: %v", err)
 	}
-	for want, o := range map[error]publisher.Outgoing{
-		publisher.ErrInvalidKey:    {Key: compliance.Key{Policy: "disk", Device: "d2"}},
-		publisher.ErrInvalidHeader: {Key: key, EventID: "a\nb"},
-		publisher.ErrTooLarge:      {Key: key, Body: make([]byte, publisher.MaxReport)},
+	header := func(name, value string) publisher.Outgoing {
+		o := numbered(0, 0)
+		o.Header = map[string][]string{name: {value}}
+		return o
+	}
+	untimed := numbered(0, 0)
+	untimed.NoEventTime = true
+	for what, o := range map[string]struct {
+		report publisher.Outgoing
+		want   error
+	}{
+		"another device":       {publisher.Outgoing{Key: compliance.Key{Policy: "disk", Device: "d2"}}, publisher.ErrInvalidKey},
+		"an id of two lines":   {publisher.Outgoing{Key: key, EventID: "a\nb"}, publisher.ErrInvalidHeader},
+		"too many bytes":       {numbered(0, publisher.MaxReport), publisher.ErrTooLarge},
+		"a condition":          {header("Nats-Expected-Last-Sequence", "7"), publisher.ErrInvalidHeader},
+		"an id of JetStream":   {header("Nats-Msg-Id", "same"), publisher.ErrInvalidHeader},
+		"a rollup, in capital": {header("NATS-ROLLUP", "all"), publisher.ErrInvalidHeader},
+		"a time to live":       {header("nats-ttl", "1s"), publisher.ErrInvalidHeader},
+		"a value not in UTF-8": {header("a", "\xff"), publisher.ErrInvalidHeader},
+		"no time":              {untimed, publisher.ErrInvalidHeader},
 	} {
-		if _, err := s.Publish(t.Context(), o); !errors.Is(err, want) {
-			t.Errorf("got %v, want %v", err, want)
+		if _, err := s.Publish(t.Context(), o.report); !errors.Is(err, o.want) {
+			t.Errorf("%s: got %v, want %v", what, err, o.want)
 		}
 	}
 	if diff := cmp.Diff(spool.Stats{}, s.Stats()); diff != "" {
@@ -406,8 +422,6 @@ func (r *refusals) note(report publisher.Outgoing, err error) {
 	switch {
 	case errors.Is(err, publisher.ErrTooLarge):
 		r.all = append(r.all, report.EventID+" too large")
-	case errors.Is(err, publisher.ErrDuplicate):
-		r.all = append(r.all, report.EventID+" duplicate")
 	case errors.As(err, &cause):
 		r.all = append(r.all, fmt.Sprint(report.EventID, " refused ", cause.ErrorCode))
 	case errors.Is(err, publisher.ErrNotAllowed):
@@ -418,31 +432,28 @@ func (r *refusals) note(report publisher.Outgoing, err error) {
 func TestWhatIsRefusedForGoodBlocksNothing(t *testing.T) {
 	server := startServer(t)
 	stream := makeStream(t, server.ClientURL(), func(c *jetstream.StreamConfig) {
-		c.MaxMsgSize, c.Duplicates = 32<<10, time.Minute
+		disk(c)
+		c.MaxMsgSize = 32 << 10
 	})
+	sealed(t, server.ClientURL())
 	var got refusals
 	dir := t.TempDir()
 	s := open(t, dir, spool.Options{GiveUpAfter: 300 * time.Millisecond, OnRefused: got.note})
 	large := numbered(1, 40<<10)
 	large.EventID = "a"
-	sameID := func(n int, id string) publisher.Outgoing {
-		o := numbered(n, 0)
-		o.EventID, o.Header = id, map[string][]string{"Nats-Msg-Id": {"same"}}
-		return o
-	}
-	other := numbered(4, 0)
-	other.EventID, other.Header = "c", map[string][]string{"Nats-Expected-Stream": {"OTHER"}}
-	publish(t, s, numbered(0, 0), large, sameID(2, "x"), sameID(3, "b"), other, numbered(5, 0))
+	other := numbered(2, 0)
+	other.EventID, other.Key.Policy = "b", "sealed"
+	publish(t, s, numbered(0, 0), large, other, numbered(3, 0))
 	run(t, s, connect(t, server.ClientURL(), quick))
 	empty(t, s)
-	if diff := cmp.Diff([]int{0, 2, 5}, platforms(t, stored(t, stream))); diff != "" {
+	if diff := cmp.Diff([]int{0, 3}, platforms(t, stored(t, stream))); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"a too large", "b duplicate", "c refused 10060"}, got.all); diff != "" {
+	if diff := cmp.Diff([]string{"a too large", "b refused 10109"}, got.all); diff != "" {
 		t.Errorf("refused (-want +got):\n%s", diff)
 	}
 	shut(t, s)
-	if diff := cmp.Diff(spool.Stats{Sent: 3, Refused: 3}, open(t, dir, spool.Options{}).Stats()); diff != "" {
+	if diff := cmp.Diff(spool.Stats{Sent: 2, Refused: 2}, open(t, dir, spool.Options{}).Stats()); diff != "" {
 		t.Errorf("after a restart (-want +got):\n%s", diff)
 	}
 }
