@@ -36,6 +36,13 @@ func NewStamper(device string, now func() time.Time, last time.Time) (*Stamper, 
 	return s, nil
 }
 
+// Last is the newest time of the stamper's clock that it gave out, or zero. Where
+// the clock was set back by more than ten minutes, it goes back too. Times that
+// reports had of their own do not count.
+func (s *Stamper) Last() time.Time {
+	return compliance.Ticks(s.clock.last.Load()).Time()
+}
+
 // Stamp returns the report with the event id and event time that it will be sent
 // with: Publish changes neither. A report that could not be sent is an error:
 // ErrInvalidKey, ErrInvalidHeader, ErrInvalidTime or ErrTooLarge.

@@ -119,6 +119,7 @@ func (s *Spool) apply(batch []*request) error {
 	s.mu.Lock()
 	c := change{in: s.in, settled: maps.Clone(s.settled), doubts: maps.Clone(s.doubts), reports: reports, maxBytes: s.opts.MaxBytes}
 	s.mu.Unlock()
+	c.in.state.Last = s.stamper.Last()
 	if len(c.reports) == 0 && len(c.settled) == 0 && len(c.doubts) == len(c.in.state.Doubtful) {
 		return nil
 	}
@@ -246,9 +247,6 @@ func (c *change) insert(entries *bbolt.Bucket, o publisher.Outgoing) error {
 	}
 	c.in.count++
 	c.in.bytes += size(value)
-	if o.EventTime.After(c.in.state.Last) {
-		c.in.state.Last = o.EventTime
-	}
 	return entries.Put(key, value)
 }
 

@@ -55,7 +55,7 @@ type state struct {
 	// Doubtful is, by the number of an entry, when a server first refused it for a
 	// reason that may be its own.
 	Doubtful map[uint64]time.Time `json:"doubtful,omitempty"`
-	// Last is the newest event time that was given out.
+	// Last is the newest event time of the spool's own clock.
 	Last time.Time `json:"last,omitzero"`
 }
 

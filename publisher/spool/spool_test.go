@@ -600,3 +600,31 @@ func TestTheFileStaysSmallWhenManyReportsComeAtOnce(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 }
+
+// One time that is far ahead, of a caller or of a clock that was wrong for a while, must not let times go back.
+func TestTimesGoUpOverARestartWhateverWasFarAhead(t *testing.T) {
+	noon := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	start := func(now time.Time, own ...time.Time) (last time.Time) {
+		s := open(t, dir, spool.Options{NoSync: true, Now: func() time.Time { return now }})
+		defer shut(t, s)
+		for _, at := range append(own, time.Time{}) {
+			o := numbered(0, 0)
+			o.EventTime = at
+			got, err := s.Publish(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = got.EventTime
+		}
+		return last
+	}
+	start(noon.AddDate(1, 0, 0))
+	first := start(noon, noon.AddDate(2, 0, 0))
+	if !first.Equal(noon) {
+		t.Errorf("got %v, want %v: the clock was right again", first, noon)
+	}
+	if second := start(noon.Add(-time.Minute)); !second.After(first) || second.Sub(first) > time.Minute {
+		t.Errorf("%v, and after a restart %v", first, second)
+	}
+}
