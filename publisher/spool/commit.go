@@ -168,13 +168,19 @@ func (s *Spool) wakeUp() {
 	}
 }
 
-// settle notes the outcome of an entry; a later transaction takes it out.
-func (s *Spool) settle(e entry, what outcome) {
+// settle notes the outcome of an entry. A later transaction takes it out: the next
+// one for a report, or one of its own when a batch is settled.
+func (s *Spool) settle(e entry, what outcome) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if e.number > s.dropped {
 		s.settled[e.number] = fate{what, e.size}
 	}
+	full := len(s.settled) >= batch
+	s.mu.Unlock()
+	if full {
+		return s.commit(&request{})
+	}
+	return nil
 }
 
 // doubt returns since when a server gives doubtful answers to an entry. The first

@@ -24,7 +24,7 @@
 //     kept with it, and the same in every attempt, also after restarts. Times go
 //     up over restarts too, as those of a publisher do.
 //   - At least once: after kill -9 up to 256 reports that were already accepted by
-//     the server are sent again, with the same id and time. The merge law makes
+//     the server, and those of Options.InFlight, are sent again, with the same id and time. The merge law makes
 //     the copies harmless.
 //   - In order: the oldest first, each when the one before it is stored, unless
 //     Options.InFlight allows more.

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// batch is how many reports are read at once, and the most that a kill -9
-	// lets arrive a second time.
+	// batch is how many reports are read at once, and how many are settled at most
+	// before they are taken out of the file.
 	batch = 256
 	// settleDelay is how long what is settled may wait to be taken out of the
 	// file with the next report.
@@ -82,12 +82,6 @@ func (s *Spool) run(ctx context.Context, p *publisher.Publisher) error {
 			return err
 		}
 		last = entries[len(entries)-1].number
-		if len(entries) < batch {
-			continue
-		}
-		if err := s.commit(&request{}); err != nil {
-			return err
-		}
 	}
 }
 
@@ -155,15 +149,13 @@ func (s *Spool) send(ctx context.Context, p *publisher.Publisher, entries []entr
 // or the disk.
 func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) error {
 	if e.corrupt {
-		s.settle(e, corrupt)
-		return nil
+		return s.settle(e, corrupt)
 	}
 	for n := 1; ; n++ {
 		_, err := p.Publish(ctx, e.report)
 		switch {
 		case err == nil:
-			s.settle(e, sent)
-			return nil
+			return s.settle(e, sent)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, publisher.ErrClosed):
@@ -199,9 +191,9 @@ func (s *Spool) isOver(e entry, err error) (bool, error) {
 	}
 	if finding == refused {
 		s.opts.OnRefused(e.report, err)
-		s.settle(e, refusedForGood)
+		return true, s.settle(e, refusedForGood)
 	}
-	return finding == refused, nil
+	return false, nil
 }
 
 func pause(ctx context.Context, n int) error {

@@ -628,3 +628,35 @@ func TestTimesGoUpOverARestartWhateverWasFarAhead(t *testing.T) {
 		t.Errorf("%v, and after a restart %v", first, second)
 	}
 }
+
+// A report that no stream takes holds up Run with all others settled: what a kill -9 would find then.
+func TestAtMostABatchIsSentAgain(t *testing.T) {
+	server := startServer(t)
+	dir := t.TempDir()
+	s := open(t, dir, spool.Options{NoSync: true})
+	const reports = 400
+	for n := range reports / 2 {
+		publish(t, s, numbered(n, 0))
+	}
+	run(t, s, connect(t, server.ClientURL(), quick))
+	eventually(t, "an attempt", func() bool { return attempts(t, server) > 0 }) // The first half is read, and waits for the stream.
+	for n := range reports / 2 {
+		publish(t, s, numbered(n, 0))
+	}
+	other := numbered(0, 0)
+	other.Key.Policy = "other"
+	publish(t, s, other)
+	makeStream(t, server.ClientURL(), disk)
+	eventually(t, "all but the last report sent", func() bool { return s.Stats().Waiting == 1 })
+	content, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := t.TempDir()
+	if err := os.WriteFile(filepath.Join(killed, file), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if stats := open(t, killed, spool.Options{}).Stats(); stats.Waiting > 257 || int(stats.Sent)+stats.Waiting != reports+1 {
+		t.Errorf("a kill -9 would leave %+v", stats)
+	}
+}
