@@ -1,11 +1,11 @@
 package spool
 
 import (
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -73,17 +73,19 @@ type contents struct {
 // lock lies on a file of its own, which is never renamed: two processes that set a
 // damaged file aside would both hold the lock of one.
 func lockFolder(dir string) (*flock.Flock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeFolder(dir); err != nil {
 		return nil, err
 	}
 	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
-	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
-	defer cancel()
-	_, err := lock.TryLockContext(ctx, lockRetry)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, ErrLocked
+	for began := time.Now(); ; time.Sleep(lockRetry) {
+		locked, err := lock.TryLock()
+		if locked || err != nil {
+			return lock, err
+		}
+		if time.Since(began) >= lockWait {
+			return nil, ErrLocked
+		}
 	}
-	return lock, err
 }
 
 // openFile opens the file in a folder. One that cannot be read is set aside, and
@@ -100,7 +102,7 @@ func openFile(dir string, noSync bool) (db *bbolt.DB, in contents, damaged strin
 	if err != nil {
 		return nil, contents{}, "", err
 	}
-	if err := syncFolders(dir, filepath.Dir(dir)); err != nil {
+	if err := syncFolder(dir); err != nil {
 		return nil, contents{}, "", errors.Join(err, db.Close())
 	}
 	return db, in, damaged, nil
@@ -261,21 +263,34 @@ func writeState(bucket *bbolt.Bucket, s state) error {
 	return bucket.Put(stateKey, seal(stateKey, text))
 }
 
-// syncFolders makes sure that a new file is found after a power failure.
-func syncFolders(dirs ...string) error {
+// makeFolder makes a folder and those above it that there are not, so that they are
+// found after a power failure. A folder that there was before may be one that this
+// user cannot open, and needs nothing.
+func makeFolder(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeFolder(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // Another process was faster.
+		return err
+	}
+	return syncFolder(parent)
+}
+
+// syncFolder makes sure that what was made in a folder is found after a power
+// failure.
+func syncFolder(dir string) error {
 	if runtime.GOOS == "windows" { // It has no such call, and needs none.
 		return nil
 	}
-	for _, dir := range dirs {
-		folder, err := os.Open(dir)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
-			return err
-		}
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
 	}
-	return nil
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 func number(key []byte) uint64 { return binary.BigEndian.Uint64(key) }

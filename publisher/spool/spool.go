@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -52,6 +53,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
+	dir = filepath.Clean(dir)
 	lock, err := lockFolder(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
