@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -114,7 +115,10 @@ func TestAFileThatCannotBeReadIsSetAside(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := open(t, dir, spool.Options{NoSync: true})
-			want := spool.Stats{Damaged: filepath.Join(dir, file+".damaged")}
+			want := spool.Stats{Damaged: s.Stats().Damaged}
+			if !strings.HasPrefix(want.Damaged, filepath.Join(dir, file+".damaged.2")) {
+				t.Errorf("set aside as %s", want.Damaged)
+			}
 			if diff := cmp.Diff(want, s.Stats()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -198,5 +202,47 @@ func TestAFolderWhoseFileWasSetAsideHasOneSpoolStill(t *testing.T) {
 	}
 	if _, err := spool.Open(dir, spool.Options{}); !errors.Is(err, spool.ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
+	}
+}
+
+func TestASecondDamagedFileDoesNotOverwriteTheFirst(t *testing.T) {
+	dir := t.TempDir()
+	names := map[string]string{}
+	for _, content := range []string{"first", "second"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, dir, spool.Options{NoSync: true})
+		names[s.Stats().Damaged] = content
+		shut(t, s)
+	}
+	for name, content := range names {
+		if got, err := os.ReadFile(name); err != nil || string(got) != content {
+			t.Errorf("%s has %q, %v, want %q", name, got, err, content)
+		}
+	}
+	if len(names) != 2 {
+		t.Errorf("set aside as %v, want two names", names)
+	}
+}
+
+// A file of a later version of bbolt is whole, and is left where it is.
+func TestAFileOfAnotherVersionIsNotDamaged(t *testing.T) {
+	content, _ := written(t, 3)
+	const version, page = 20, 4096 // in each of the two head pages
+	content[version], content[page+version] = 3, 3
+	dir := t.TempDir()
+	path := filepath.Join(dir, file)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := spool.Open(dir, spool.Options{}); err == nil || errors.Is(err, spool.ErrDamaged) {
+		t.Errorf("got %v", err)
+		if err == nil {
+			shut(t, s)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("the file has %d bytes, %v", len(got), err)
 	}
 }

@@ -33,13 +33,16 @@
 //   - Nothing blocks the rest for ever: a report that the server refuses for good
 //     is handed to Options.OnRefused and counted.
 //   - Checked: each entry has a checksum. One that does not fit is not sent, but
-//     counted in Stats.Corrupt. A file that cannot be read at all is set aside, and
-//     the spool begins anew: an agent starts whatever happened to its disk.
-//   - Accounted for: every report that was accepted is waiting, sent, dropped,
-//     refused or corrupt, and Stats counts it once.
+//     counted in Stats.Corrupt. A file that cannot be read at all is set aside under
+//     a name with the time, and the spool begins anew: an agent starts whatever happened to its disk.
+//   - Accounted for: every report that the file took is waiting, sent, dropped,
+//     refused or corrupt, and Stats counts it once. A file that is set aside takes
+//     its reports and its numbers along, and they begin anew; Stats.Damaged names
+//     it.
 //   - One process a folder: a second Open waits for a second and is ErrLocked.
 //     The lock ends with its process; it is on the file reports.lock, which stays.
-//   - Nothing is logged, and no error text holds a device, a user or a secret.
+//   - Nothing is logged, and no error text holds a device, a user or a secret; an
+//     error of the disk holds the path of the folder.
 //
 // A report has its time before it waits: with NoEventTime it needs ce-time in Header,
 // else Publish refuses it. So it does with headers of the server, whose names begin

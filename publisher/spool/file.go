@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -22,7 +22,7 @@ import (
 // and under one key the state.
 const (
 	fileName    = "reports.v1.db" // another layout gets another name
-	damagedName = fileName + ".damaged"
+	damagedName = fileName + ".damaged."
 	lockName    = "reports.lock"
 )
 
@@ -108,9 +108,10 @@ func openFile(dir string, noSync bool) (db *bbolt.DB, in contents, damaged strin
 	return db, in, damaged, nil
 }
 
-// setAside gives a damaged file another name, which it returns.
+// setAside gives a damaged file another name, with the time so that no earlier one
+// is overwritten, and returns it.
 func setAside(dir string) (damaged string, err error) {
-	damaged = filepath.Join(dir, damagedName)
+	damaged = filepath.Join(dir, damagedName+time.Now().UTC().Format("20060102T150405.000000000Z"))
 	if err := os.Rename(filepath.Join(dir, fileName), damaged); err != nil {
 		return "", fmt.Errorf("set the damaged file aside: %w", err)
 	}
@@ -143,17 +144,20 @@ func tryFile(path string, noSync bool) (db *bbolt.DB, in contents, err error) {
 	return db, in, err
 }
 
-// openError tells what is wrong with the content from what is wrong with the disk.
+// openError tells what is wrong with the content from what is wrong with the disk,
+// the memory or the version of the program.
 func openError(err error) error {
-	if errors.Is(err, berrors.ErrTimeout) {
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
 		return ErrLocked
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), strings.HasPrefix(err.Error(), tooSmall):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	_, system := errors.AsType[syscall.Errno](err)
-	if system {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrDamaged, err)
+	return err
 }
+
+// tooSmall begins bbolt's text for a file that has less than its head pages.
+const tooSmall = "file size too small"
 
 // guard turns a panic over a damaged page, and a fault where the file is shorter
 // than it says, into ErrDamaged.

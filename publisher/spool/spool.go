@@ -116,7 +116,7 @@ func (s *Spool) Publish(ctx context.Context, o publisher.Outgoing) (Accepted, er
 }
 
 // Stats are the numbers of a spool. Those of what became of reports count from
-// when the folder was made. Of all reports that were accepted, each is in exactly
+// when the file was made. Of all reports that were accepted, each is in exactly
 // one of Waiting, Sent, Dropped, Refused and Corrupt.
 type Stats struct {
 	// Waiting is how many reports are to be sent, and Bytes what they take.
@@ -131,8 +131,8 @@ type Stats struct {
 	// Corrupt is how many reports could not be read back.
 	Corrupt uint64
 	// Damaged is where a file was put that Open, Publish or Run could not read,
-	// with all reports that waited in it. A later one takes its place. Empty where
-	// there was none.
+	// with all reports that waited in it, and these numbers up to then. It is left
+	// to the operator, also to delete it. Empty where there was none.
 	Damaged string
 }
 
