@@ -25,7 +25,8 @@ var (
 	// one that the publisher sets itself. Nothing was sent.
 	ErrInvalidHeader = errors.New("invalid header")
 	// ErrInvalidTime says that the event time, given or of the clock, lies
-	// outside the years 1 to 9999 in UTC. Nothing was sent.
+	// outside the years 1 to 9999 in UTC, or within the very first 100 ns of year 1.
+	// Nothing was sent.
 	ErrInvalidTime = errors.New("the event time lies outside the years 1 to 9999 in UTC")
 	// ErrTooLarge says that body and headers are more than MaxReport, or than the
 	// server (max_payload) or the stream (maximum message size) takes.

@@ -76,6 +76,14 @@ func set(header nats.Header, name, value string) error {
 	return nil
 }
 
+// validHeaderName reports whether NATS takes a name of a header: the characters of a
+// token in HTTP (RFC 9110, section 5.6.2).
+func validHeaderName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+}
+
 func (o *Outgoing) eventID() (string, error) {
 	switch {
 	case !ValidEventID(o.EventID):

@@ -75,6 +75,9 @@ func (s *Stamper) pack(o Outgoing, reply string) (parcel, error) {
 	}
 	header := make(nats.Header, len(o.Header)+3)
 	for name, values := range o.Header {
+		if !validHeaderName(name) {
+			return parcel{}, fmt.Errorf("%w: a name that NATS does not take", ErrInvalidHeader)
+		}
 		if strings.ContainsAny(strings.Join(values, ""), "\r\n") {
 			return parcel{}, fmt.Errorf("%w: a value with a line break", ErrInvalidHeader)
 		}
@@ -106,7 +109,7 @@ func (s *Stamper) eventTime(o Outgoing) (time.Time, error) {
 		return ticks.Time(), err
 	}
 	ticks, ok := compliance.TicksOf(o.EventTime)
-	if !ok {
+	if !ok || ticks.Time().IsZero() { // Cut to nothing, it would count as none.
 		return time.Time{}, ErrInvalidTime
 	}
 	return ticks.Time(), nil
