@@ -8,7 +8,11 @@
 //		return err
 //	}
 //	defer s.Close()
-//	go s.Run(ctx, p) // p is a publisher.Publisher; Close waits for Run.
+//	go func() { // Close waits for Run.
+//		if err := s.Run(ctx, p); err != nil && ctx.Err() == nil { // p is a publisher.Publisher.
+//			log.Print(err) // The table below says when to call it again.
+//		}
+//	}()
 //
 //	_, err = s.Publish(ctx, publisher.Outgoing{
 //		Key:  compliance.Key{Policy: "disk-encryption", Device: "laptop-7"},

@@ -47,15 +47,15 @@ func (s *Spool) Run(ctx context.Context, p *publisher.Publisher) error {
 		return fmt.Errorf("send spool: %w", ErrRunning)
 	}
 	defer s.running.Unlock()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		select {
 		case <-s.closing:
-			cancel(ErrClosed)
+			cancel()
 		case <-stop:
 		}
 	}()
@@ -85,6 +85,15 @@ func (s *Spool) run(ctx context.Context, p *publisher.Publisher) error {
 	}
 }
 
+// ended says why ctx of Run ended; nil where it did not.
+func (s *Spool) ended(ctx context.Context) error {
+	err := ctx.Err()
+	if err != nil && s.isClosing() {
+		return ErrClosed
+	}
+	return err
+}
+
 // idle waits for a report to come. What is settled is taken out meanwhile.
 func (s *Spool) idle(ctx context.Context) error {
 	timer := time.NewTimer(settleDelay)
@@ -93,7 +102,7 @@ func (s *Spool) idle(ctx context.Context) error {
 	case <-s.wake:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return s.ended(ctx)
 	case <-timer.C:
 	}
 	if err := s.commit(&request{}); err != nil {
@@ -103,7 +112,7 @@ func (s *Spool) idle(ctx context.Context) error {
 	case <-s.wake:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return s.ended(ctx)
 	}
 }
 
@@ -142,7 +151,7 @@ func (s *Spool) send(ctx context.Context, p *publisher.Publisher, entries []entr
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return context.Cause(ctx)
+	return s.ended(ctx)
 }
 
 // deliver tries until the entry is settled. An error is one of ctx, the publisher
@@ -157,7 +166,7 @@ func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) er
 		case err == nil:
 			return s.settle(e, sent)
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return s.ended(ctx)
 		case errors.Is(err, publisher.ErrClosed):
 			return err
 		case errors.Is(err, publisher.ErrInvalidKey): // It was right when it was accepted.
@@ -167,7 +176,7 @@ func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) er
 		if over || failed != nil {
 			return failed
 		}
-		if err := pause(ctx, n); err != nil {
+		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -196,13 +205,13 @@ func (s *Spool) isOver(e entry, err error) (bool, error) {
 	return false, nil
 }
 
-func pause(ctx context.Context, n int) error {
+func (s *Spool) pause(ctx context.Context, n int) error {
 	timer := time.NewTimer(backoff.Pause(n, retryWait, retryWaitMax))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return s.ended(ctx)
 	}
 }

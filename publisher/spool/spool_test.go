@@ -660,3 +660,19 @@ func TestAtMostABatchIsSentAgain(t *testing.T) {
 		t.Errorf("a kill -9 would leave %+v", stats)
 	}
 }
+
+func TestRunReturnsTheErrorOfItsContext(t *testing.T) {
+	server := startServer(t)
+	p := connect(t, server.ClientURL(), quick)
+	s := open(t, t.TempDir(), spool.Options{NoSync: true})
+	for range 2 { // With nothing to send, and with a report that no stream takes.
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan error)
+		go func() { ended <- s.Run(ctx, p) }()
+		cancel(errors.New("the caller's own reason"))
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+		publish(t, s, numbered(0, 0))
+	}
+}
