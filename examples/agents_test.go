@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -244,10 +245,23 @@ func TestTheAgentInNodePublishesWhatIsDecodedRight(t *testing.T) {
 }
 
 func TestTheAgentInNodeSaysHowItIsCalled(t *testing.T) {
-	cmd, output := command(t, nodeAgent(t), "node", "agent.mjs")
-	exit, _ := errors.AsType[*exec.ExitError](cmd.Run())
-	if exit == nil || exit.ExitCode() != 2 || !strings.HasPrefix(output.String(), "usage: ") {
-		t.Errorf("%v\n%s", exit, output)
+	dir := nodeAgent(t)
+	for name, args := range map[string][]string{
+		"no arguments":         nil,
+		"a policy of two":      {"nats://localhost:1", "disk.encryption", "laptop-7", "{}"},
+		"a device with a star": {"nats://localhost:1", "disk-encryption", "*", "{}"},
+		"a long device":        {"nats://localhost:1", "disk-encryption", strings.Repeat("a", 129), "{}"},
+		"a device and a line":  {"nats://localhost:1", "disk-encryption", "a\n", "{}"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		cmd := exec.CommandContext(ctx, "node", append([]string{"agent.mjs"}, args...)...) //nolint:gosec // The agent of this test.
+		cmd.Dir = dir
+		output, err := cmd.CombinedOutput()
+		cancel()
+		exit, _ := errors.AsType[*exec.ExitError](err)
+		if exit == nil || exit.ExitCode() != 2 || !strings.HasPrefix(string(output), "usage: ") {
+			t.Errorf("%s: %v\n%s", name, err, output)
+		}
 	}
 }
 
@@ -257,4 +271,24 @@ func TestTheAgentInGoSaysHowItIsCalled(t *testing.T) {
 	if exit == nil || exit.ExitCode() != 2 || output.String() != "usage: agent URL DEVICE\n" {
 		t.Errorf("%v\n%s", exit, output)
 	}
+}
+
+func TestTheAgentInNodeSaysWhoMakesTheStream(t *testing.T) {
+	dir := nodeAgent(t)
+	d := deploy(t)
+	cmd := exec.CommandContext(t.Context(), "node", "agent.mjs", d.url, "disk-encryption", "laptop-7", "{}") //nolint:gosec // The agent of this test.
+	cmd.Dir = dir
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	if want := "not accepted yet: no stream takes the subject; run complianced provision\n"; line != want {
+		t.Errorf("it says %q, %v, want %q", line, err, want)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
 }

@@ -41,7 +41,8 @@
 //     logged.
 //   - PublishAsync calls done exactly once for each report that it took, and never
 //     has more than Options.MaxInFlight under way. They may be stored in another
-//     order than that of the calls, which the merge law makes harmless.
+//     order than that of the calls, which the merge law makes harmless, but for
+//     reports without a time of their own (Outgoing.NoEventTime).
 //   - Close waits for what is in flight.
 //
 // A publisher does not look into the body: whether a report is right is decided

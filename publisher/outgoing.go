@@ -34,7 +34,9 @@ type Outgoing struct {
 	// Header, else a hash of key and body.
 	NoEventID bool
 	// NoEventTime sends no ce-time where EventTime is zero. The time is then that
-	// in Header, else the body's lastReportedDateTime, else the time of storing.
+	// in Header, else the body's lastReportedDateTime, else the time of storing:
+	// reports without any time of their own depend on the order in which they are
+	// stored, and a copy that a retry causes is a newer report.
 	NoEventTime bool
 	// Header are further headers, traceparent or Compliance-Stored for example.
 	// They are sent as they are, but must not hold, in any spelling, a header

@@ -77,7 +77,9 @@ func lockFolder(dir string) (*flock.Flock, error) {
 		return nil, err
 	}
 	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
-	for began := time.Now(); ; time.Sleep(lockRetry) {
+	tick := time.NewTicker(lockRetry)
+	defer tick.Stop()
+	for began := time.Now(); ; <-tick.C {
 		locked, err := lock.TryLock()
 		if locked || err != nil {
 			return lock, err

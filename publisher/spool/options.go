@@ -28,7 +28,8 @@ type Options struct {
 	NoSync bool
 	// InFlight is how many reports are under way at once. With more than 1 they
 	// are sent faster over long ways, but may be stored in another order than
-	// that in which they were accepted, which the merge law makes harmless.
+	// that in which they were accepted, which the merge law makes harmless: each
+	// has a time of its own.
 	// Defaults to 1: strictly in order.
 	InFlight int
 	// GiveUpAfter is for how long a report is tried again that the server refuses
