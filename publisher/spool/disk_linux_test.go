@@ -38,11 +38,11 @@ func limitFiles(tb testing.TB, size uint64) (lift func()) {
 func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, spool.Options{})
-	lift := limitFiles(t, 300_000)
+	lift := limitFiles(t, 3_000_000) // More than the log of files that go test keeps.
 	accepted := 0
 	var err error
 	for err == nil {
-		if _, err = s.Publish(t.Context(), numbered(accepted, 10_000)); err == nil {
+		if _, err = s.Publish(t.Context(), numbered(accepted, 60_000)); err == nil {
 			accepted++
 		}
 	}
@@ -50,7 +50,7 @@ func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
 		t.Fatalf("after %d reports: %v", accepted, err)
 	}
 	for range 3 { // It stays so.
-		if _, err := s.Publish(t.Context(), numbered(0, 10_000)); err == nil || errors.Is(err, spool.ErrDamaged) {
+		if _, err := s.Publish(t.Context(), numbered(0, 60_000)); err == nil || errors.Is(err, spool.ErrDamaged) {
 			t.Fatalf("with a full disk: %v", err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
 		t.Errorf("%+v after %d accepted reports", stats, accepted)
 	}
 	lift()
-	publish(t, s, numbered(accepted, 10_000)) // There is room again.
+	publish(t, s, numbered(accepted, 60_000)) // There is room again.
 	shut(t, s)
 	server := startServer(t)
 	stream := makeStream(t, server.ClientURL())

@@ -28,8 +28,8 @@
 //     kept with it, and the same in every attempt, also after restarts. Times go
 //     up over restarts too, as those of a publisher do.
 //   - At least once: after kill -9 up to 256 reports that were already accepted by
-//     the server, and those of Options.InFlight, are sent again, with the same id and time. The merge law makes
-//     the copies harmless.
+//     the server, and those of Options.InFlight, are sent again, with the same id
+//     and time. The merge law makes the copies harmless.
 //   - In order: the oldest first, each when the one before it is stored, unless
 //     Options.InFlight allows more.
 //   - Bounded: at most Options.MaxBytes wait. Beyond that the oldest are dropped,
@@ -38,7 +38,8 @@
 //     is handed to Options.OnRefused and counted.
 //   - Checked: each entry has a checksum. One that does not fit is not sent, but
 //     counted in Stats.Corrupt. A file that cannot be read at all is set aside under
-//     a name with the time, and the spool begins anew: an agent starts whatever happened to its disk.
+//     a name with the time, and the spool begins anew: an agent starts whatever
+//     happened to its disk.
 //   - Accounted for: every report that the file took is waiting, sent, dropped,
 //     refused or corrupt, and Stats counts it once. A file that is set aside takes
 //     its reports and its numbers along, and they begin anew; Stats.Damaged names
@@ -85,7 +86,7 @@
 //
 // The spool is one file, reports.v1.db, of [bbolt]: a log that is changed in
 // transactions has no torn tail to be repaired, and a file system that is full
-// leaves it as it was. It grows with what waits, up to about twice
+// leaves it as it was. Beside it lies reports.lock. It grows with what waits, up to about twice
 // Options.MaxBytes, or 4 MiB where that is more, and keeps its size.
 //
 // [bbolt]: https://pkg.go.dev/go.etcd.io/bbolt

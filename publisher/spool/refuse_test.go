@@ -2,6 +2,9 @@ package spool_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,7 +110,131 @@ func TestAnAgentThatIsOftenRestartedGivesUpToo(t *testing.T) {
 	s = open(t, dir, spool.Options{})
 	run(t, s, p)
 	empty(t, s)
-	if diff := cmp.Diff([]int{1}, platforms(t, stored(t, stream))); diff != "" {
+	if diff := cmp.Diff([]int{1}, slices.Compact(platforms(t, stored(t, stream)))); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+}
+
+// refusals collects what a server refused for good.
+type refusals struct {
+	mu  sync.Mutex // guards all
+	all []string
+}
+
+func (r *refusals) note(report publisher.Outgoing, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var cause *publisher.RefusedError
+	switch {
+	case errors.Is(err, publisher.ErrTooLarge):
+		r.all = append(r.all, report.EventID+" too large")
+	case errors.As(err, &cause):
+		r.all = append(r.all, fmt.Sprint(report.EventID, " refused ", cause.ErrorCode))
+	case errors.Is(err, publisher.ErrNotAllowed):
+		r.all = append(r.all, report.EventID+" not allowed")
+	}
+}
+
+func TestWhatIsRefusedForGoodBlocksNothing(t *testing.T) {
+	server := startServer(t)
+	stream := makeStream(t, server.ClientURL(), func(c *jetstream.StreamConfig) {
+		disk(c)
+		c.MaxMsgSize = 32 << 10
+	})
+	sealed(t, server.ClientURL())
+	var got refusals
+	dir := t.TempDir()
+	s := open(t, dir, spool.Options{GiveUpAfter: 300 * time.Millisecond, OnRefused: got.note})
+	large := numbered(1, 40<<10)
+	large.EventID = "a"
+	other := numbered(2, 0)
+	other.EventID, other.Key.Policy = "b", "sealed"
+	publish(t, s, numbered(0, 0), large, other, numbered(3, 0))
+	run(t, s, connect(t, server.ClientURL(), quick))
+	empty(t, s)
+	if diff := cmp.Diff([]int{0, 3}, platforms(t, stored(t, stream))); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"a too large", "b refused 10109"}, got.all); diff != "" {
+		t.Errorf("refused (-want +got):\n%s", diff)
+	}
+	shut(t, s)
+	if diff := cmp.Diff(spool.Stats{Sent: 2, Refused: 2}, open(t, dir, spool.Options{}).Stats()); diff != "" {
+		t.Errorf("after a restart (-want +got):\n%s", diff)
+	}
+}
+
+func TestAReportIsKeptWhileTheFaultMayBeTheServers(t *testing.T) {
+	users := func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "admin", Password: "secret"},
+			{Username: "agent", Password: "secret", Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Allow: []string{"compliance.status.*.d1"}},
+			}},
+		}
+	}
+	server := startServer(t, users)
+	address := server.Addr().String()
+	stream := makeStream(t, "nats://admin:secret@"+address)
+	quick := quick
+	quick.AckTimeout = 50 * time.Millisecond
+
+	t.Run("wrong credentials, for ever", func(t *testing.T) {
+		s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
+		publish(t, s, numbered(0, 0))
+		p := connect(t, "nats://agent:wrong@"+address, quick)
+		if _, err := p.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, publisher.ErrCredentials) {
+			t.Fatalf("got %v", err)
+		}
+		stop := run(t, s, p)
+		for range 3 { // As long as some attempts of Run take.
+			if _, err := p.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, publisher.ErrCredentials) {
+				t.Fatalf("got %v", err)
+			}
+		}
+		_ = stop()
+		if stats := s.Stats(); stats.Refused != 0 || stats.Waiting != 1 {
+			t.Fatalf("%+v", stats)
+		}
+		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
+		empty(t, s)
+		if stats := s.Stats(); stats.Sent != 1 {
+			t.Errorf("%+v", stats)
+		}
+	})
+	t.Run("a subject that is not allowed, for a time", func(t *testing.T) {
+		var got refusals
+		s := open(t, t.TempDir(), spool.Options{GiveUpAfter: 200 * time.Millisecond, OnRefused: got.note})
+		other := numbered(1, 0)
+		other.Key.Device, other.EventID = "d2", "a"
+		publish(t, s, other, numbered(2, 0))
+		from := time.Now()
+		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
+		empty(t, s)
+		if took := time.Since(from); took < 200*time.Millisecond {
+			t.Errorf("given up after %v", took)
+		}
+		if diff := cmp.Diff([]string{"a not allowed"}, got.all); diff != "" {
+			t.Errorf("refused (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]int{0, 2}, platforms(t, stored(t, stream))); diff != "" {
+			t.Errorf("stored (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestAPublisherThatGivesUpDoesNotLoseTheReport(t *testing.T) {
+	server := startServer(t)
+	o := quick
+	o.MaxAttempts = 1
+	p := connect(t, server.ClientURL(), o)
+	s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
+	publish(t, s, numbered(0, 0))
+	run(t, s, p)
+	eventually(t, "some attempts that no stream takes", func() bool { return attempts(t, server) >= 3 })
+	makeStream(t, server.ClientURL())
+	empty(t, s)
+	if stats := s.Stats(); stats.Sent != 1 || stats.Refused != 0 {
+		t.Errorf("%+v", stats)
 	}
 }

@@ -38,7 +38,8 @@ type entry struct {
 // ctx ends or the spool is closed, and then returns the error of ctx or
 // ErrClosed. While no server takes reports it waits. It also ends with
 // [publisher.ErrClosed] when p is closed, with ErrOtherDevice when p is not for the
-// device of a report, and with an error of the disk. What was not sent stays. Only one Run at a time.
+// device of a report, and with an error of the disk. What was not sent stays. Only
+// one Run at a time.
 func (s *Spool) Run(ctx context.Context, p *publisher.Publisher) error {
 	if s.isClosing() {
 		return fmt.Errorf("send spool: %w", ErrClosed)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -13,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
@@ -409,198 +406,6 @@ func TestAClosedPublisherEndsRun(t *testing.T) {
 	}
 }
 
-// refusals collects what a server refused for good.
-type refusals struct {
-	mu  sync.Mutex // guards all
-	all []string
-}
-
-func (r *refusals) note(report publisher.Outgoing, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var cause *publisher.RefusedError
-	switch {
-	case errors.Is(err, publisher.ErrTooLarge):
-		r.all = append(r.all, report.EventID+" too large")
-	case errors.As(err, &cause):
-		r.all = append(r.all, fmt.Sprint(report.EventID, " refused ", cause.ErrorCode))
-	case errors.Is(err, publisher.ErrNotAllowed):
-		r.all = append(r.all, report.EventID+" not allowed")
-	}
-}
-
-func TestWhatIsRefusedForGoodBlocksNothing(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL(), func(c *jetstream.StreamConfig) {
-		disk(c)
-		c.MaxMsgSize = 32 << 10
-	})
-	sealed(t, server.ClientURL())
-	var got refusals
-	dir := t.TempDir()
-	s := open(t, dir, spool.Options{GiveUpAfter: 300 * time.Millisecond, OnRefused: got.note})
-	large := numbered(1, 40<<10)
-	large.EventID = "a"
-	other := numbered(2, 0)
-	other.EventID, other.Key.Policy = "b", "sealed"
-	publish(t, s, numbered(0, 0), large, other, numbered(3, 0))
-	run(t, s, connect(t, server.ClientURL(), quick))
-	empty(t, s)
-	if diff := cmp.Diff([]int{0, 3}, platforms(t, stored(t, stream))); diff != "" {
-		t.Errorf("stored (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"a too large", "b refused 10109"}, got.all); diff != "" {
-		t.Errorf("refused (-want +got):\n%s", diff)
-	}
-	shut(t, s)
-	if diff := cmp.Diff(spool.Stats{Sent: 2, Refused: 2}, open(t, dir, spool.Options{}).Stats()); diff != "" {
-		t.Errorf("after a restart (-want +got):\n%s", diff)
-	}
-}
-
-func TestAReportIsKeptWhileTheFaultMayBeTheServers(t *testing.T) {
-	users := func(o *server.Options) {
-		o.Users = []*server.User{
-			{Username: "admin", Password: "secret"},
-			{Username: "agent", Password: "secret", Permissions: &server.Permissions{
-				Publish: &server.SubjectPermission{Allow: []string{"compliance.status.*.d1"}},
-			}},
-		}
-	}
-	server := startServer(t, users)
-	address := server.Addr().String()
-	stream := makeStream(t, "nats://admin:secret@"+address)
-	quick := quick
-	quick.AckTimeout = 50 * time.Millisecond
-
-	t.Run("wrong credentials, for ever", func(t *testing.T) {
-		s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
-		publish(t, s, numbered(0, 0))
-		p := connect(t, "nats://agent:wrong@"+address, quick)
-		if _, err := p.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, publisher.ErrCredentials) {
-			t.Fatalf("got %v", err)
-		}
-		stop := run(t, s, p)
-		for range 3 { // As long as some attempts of Run take.
-			if _, err := p.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, publisher.ErrCredentials) {
-				t.Fatalf("got %v", err)
-			}
-		}
-		_ = stop()
-		if stats := s.Stats(); stats.Refused != 0 || stats.Waiting != 1 {
-			t.Fatalf("%+v", stats)
-		}
-		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
-		empty(t, s)
-		if stats := s.Stats(); stats.Sent != 1 {
-			t.Errorf("%+v", stats)
-		}
-	})
-	t.Run("a subject that is not allowed, for a time", func(t *testing.T) {
-		var got refusals
-		s := open(t, t.TempDir(), spool.Options{GiveUpAfter: 200 * time.Millisecond, OnRefused: got.note})
-		other := numbered(1, 0)
-		other.Key.Device, other.EventID = "d2", "a"
-		publish(t, s, other, numbered(2, 0))
-		from := time.Now()
-		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
-		empty(t, s)
-		if took := time.Since(from); took < 200*time.Millisecond {
-			t.Errorf("given up after %v", took)
-		}
-		if diff := cmp.Diff([]string{"a not allowed"}, got.all); diff != "" {
-			t.Errorf("refused (-want +got):\n%s", diff)
-		}
-		if diff := cmp.Diff([]int{0, 2}, platforms(t, stored(t, stream))); diff != "" {
-			t.Errorf("stored (-want +got):\n%s", diff)
-		}
-	})
-}
-
-func TestAPublisherThatGivesUpDoesNotLoseTheReport(t *testing.T) {
-	server := startServer(t)
-	o := quick
-	o.MaxAttempts = 1
-	p := connect(t, server.ClientURL(), o)
-	s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
-	publish(t, s, numbered(0, 0))
-	run(t, s, p)
-	eventually(t, "some attempts that no stream takes", func() bool { return attempts(t, server) >= 3 })
-	makeStream(t, server.ClientURL())
-	empty(t, s)
-	if stats := s.Stats(); stats.Sent != 1 || stats.Refused != 0 {
-		t.Errorf("%+v", stats)
-	}
-}
-
-// Who is first does the work of those behind, and may not take them along.
-func TestAPanicOfTheClockAcceptsNoReport(t *testing.T) {
-	began, behind := make(chan struct{}), make(chan struct{})
-	calls := 0 // of a transaction at a time
-	s := open(t, t.TempDir(), spool.Options{NoSync: true, Now: func() time.Time {
-		switch calls++; calls {
-		case 1: // While this one is made, all others wait for the next.
-			close(began)
-			<-behind
-		case 2:
-			panic("the clock")
-		}
-		return time.Now()
-	}})
-	var accepted, refused, panicked atomic.Int64
-	var wg sync.WaitGroup
-	report := func() {
-		defer func() {
-			if recover() != nil {
-				panicked.Add(1)
-			}
-		}()
-		if _, err := s.Publish(t.Context(), numbered(0, 0)); err != nil {
-			refused.Add(1)
-		} else {
-			accepted.Add(1)
-		}
-	}
-	wg.Go(report)
-	<-began
-	for range 10 {
-		wg.Go(report)
-	}
-	eventually(t, "ten reports waiting for the next transaction", func() bool { return spool.Waiters(s) == 10 })
-	close(behind)
-	wg.Wait()
-	if panicked.Load() != 1 || refused.Load() != 9 || accepted.Load() != 1 || s.Stats().Waiting != 1 {
-		t.Errorf("%d panicked, %d refused, %d accepted, %+v", panicked.Load(), refused.Load(), accepted.Load(), s.Stats())
-	}
-	publish(t, s, numbered(1, 0))
-}
-
-func TestTheFileStaysSmallWhenManyReportsComeAtOnce(t *testing.T) {
-	dir := t.TempDir()
-	o := spool.Options{NoSync: true, MaxBytes: 4 << 20}
-	s := open(t, dir, o)
-	const writers, reports = 300, 4
-	var wg sync.WaitGroup
-	for range writers {
-		wg.Go(func() {
-			for n := range reports {
-				publish(t, s, numbered(n, 60_000))
-			}
-		})
-	}
-	wg.Wait()
-	info, err := os.Stat(filepath.Join(dir, file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Size() > 5*o.MaxBytes/2 {
-		t.Errorf("the file has %d bytes with MaxBytes %d", info.Size(), o.MaxBytes)
-	}
-	if stats := s.Stats(); stats.Waiting+int(stats.Dropped) != writers*reports || stats.Waiting < 60 {
-		t.Errorf("%+v", stats)
-	}
-}
-
 // One time that is far ahead, of a caller or of a clock that was wrong for a while, must not let times go back.
 func TestTimesGoUpOverARestartWhateverWasFarAhead(t *testing.T) {
 	noon := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -626,38 +431,6 @@ func TestTimesGoUpOverARestartWhateverWasFarAhead(t *testing.T) {
 	}
 	if second := start(noon.Add(-time.Minute)); !second.After(first) || second.Sub(first) > time.Minute {
 		t.Errorf("%v, and after a restart %v", first, second)
-	}
-}
-
-// A report that no stream takes holds up Run with all others settled: what a kill -9 would find then.
-func TestAtMostABatchIsSentAgain(t *testing.T) {
-	server := startServer(t)
-	dir := t.TempDir()
-	s := open(t, dir, spool.Options{NoSync: true})
-	const reports = 400
-	for n := range reports / 2 {
-		publish(t, s, numbered(n, 0))
-	}
-	run(t, s, connect(t, server.ClientURL(), quick))
-	eventually(t, "an attempt", func() bool { return attempts(t, server) > 0 }) // The first half is read, and waits for the stream.
-	for n := range reports / 2 {
-		publish(t, s, numbered(n, 0))
-	}
-	other := numbered(0, 0)
-	other.Key.Policy = "other"
-	publish(t, s, other)
-	makeStream(t, server.ClientURL(), disk)
-	eventually(t, "all but the last report sent", func() bool { return s.Stats().Waiting == 1 })
-	content, err := os.ReadFile(filepath.Join(dir, file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	killed := t.TempDir()
-	if err := os.WriteFile(filepath.Join(killed, file), content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if stats := open(t, killed, spool.Options{}).Stats(); stats.Waiting > 257 || int(stats.Sent)+stats.Waiting != reports+1 {
-		t.Errorf("a kill -9 would leave %+v", stats)
 	}
 }
 
