@@ -35,7 +35,8 @@ type Options struct {
 	// GiveUpAfter is for how long a report is tried again that the server refuses
 	// for a reason which may be its own: a missing permission, a sealed stream.
 	// Then it counts as refused and makes way for the next. The time counts from
-	// the first such answer, also over restarts. Defaults to 1 h.
+	// the first such answer, also over restarts, by the clock of the machine.
+	// Defaults to 1 h.
 	GiveUpAfter time.Duration
 	// OnRefused is called from Run with a report that the server refuses for
 	// good, before it is taken out of the spool; after a crash perhaps again. It
