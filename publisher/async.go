@@ -17,7 +17,8 @@ import (
 // Event times go up in the order of the calls. Reports that are under way at the
 // same time may be stored in any order, and those that are tried again later
 // than others: that is harmless, because the merge law makes the state a
-// function of the set of reports.
+// function of the set of reports. It does not where a report has no time of its own
+// (see Outgoing.NoEventTime): then the time of storing counts, and with it the order.
 //
 // done may run many times at once. A report is under way until its done has
 // returned, so a slow done slows down the caller; it must not call Close, nor

@@ -41,7 +41,8 @@
 //     logged.
 //   - PublishAsync calls done exactly once for each report that it took, and never
 //     has more than Options.MaxInFlight under way. They may be stored in another
-//     order than that of the calls, which the merge law makes harmless.
+//     order than that of the calls, which the merge law makes harmless, but for
+//     reports without a time of their own (Outgoing.NoEventTime).
 //   - Close waits for what is in flight.
 //
 // A publisher does not look into the body: whether a report is right is decided
@@ -60,8 +61,10 @@
 //	ErrMaxAttempts   why an UnackedError: no attempt was left      as for UnackedError
 //	ErrInvalidKey    an id is not 1 to 128 of A-Z a-z 0-9 _ -      correct the program
 //	ErrInvalidHeader a header or event id that cannot be sent      correct the program
-//	ErrInvalidTime   a time outside the years 1 to 9999            correct the program or the clock
+//	ErrInvalidTime   a time that is zero when cut to 100 ns, or
+//	                 outside the years 1 to 9999                   correct the program or the clock
 //	ErrTooLarge      the server or stream takes no report so large send less; 16 KiB is the most that is applied
+//	ErrMaxPayload    the ErrTooLarge of the server's max_payload   tell the operator: it is too low
 //	ErrNotAllowed    the server refused credentials or permission  tell the operator; keep the report
 //	ErrCredentials   the ErrNotAllowed of refused credentials      renew them; the connection goes on trying
 //	ErrDuplicate     the caller set Nats-Msg-Id                    leave Nats-Msg-Id out and publish again

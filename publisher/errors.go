@@ -25,11 +25,16 @@ var (
 	// one that the publisher sets itself. Nothing was sent.
 	ErrInvalidHeader = errors.New("invalid header")
 	// ErrInvalidTime says that the event time, given or of the clock, lies
-	// outside the years 1 to 9999 in UTC. Nothing was sent.
+	// outside the years 1 to 9999 in UTC, or within the very first 100 ns of year 1.
+	// Nothing was sent.
 	ErrInvalidTime = errors.New("the event time lies outside the years 1 to 9999 in UTC")
 	// ErrTooLarge says that body and headers are more than MaxReport, or than the
 	// server (max_payload) or the stream (maximum message size) takes.
 	ErrTooLarge = errors.New("the report is larger than the server or the stream takes; at most 16 KiB is ever applied")
+	// ErrMaxPayload is the ErrTooLarge of a connection whose server takes no message
+	// so large (max_payload): a setting of the server, so it says little about the
+	// report.
+	ErrMaxPayload = fmt.Errorf("max_payload of the NATS server: %w", ErrTooLarge)
 	// ErrNotAllowed says that the server refused the credentials, or the right
 	// to publish to the report's subject or to subscribe to the inbox that
 	// PubAcks come to.
@@ -163,7 +168,7 @@ func attemptError(err error) error {
 	case errors.As(err, &api):
 		return refusal(api)
 	case errors.Is(err, nats.ErrMaxPayload):
-		return ErrTooLarge
+		return ErrMaxPayload
 	case errors.Is(err, nats.ErrBadHeaderMsg):
 		return fmt.Errorf("%w: a name that NATS does not take", ErrInvalidHeader)
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):

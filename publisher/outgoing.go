@@ -37,7 +37,9 @@ type Outgoing struct {
 	// Header, else a hash of key and body.
 	NoEventID bool
 	// NoEventTime sends no ce-time where EventTime is zero. The time is then that
-	// in Header, else the body's lastReportedDateTime, else the time of storing.
+	// in Header, else the body's lastReportedDateTime, else the time of storing:
+	// reports without any time of their own depend on the order in which they are
+	// stored, and a copy that a retry causes is a newer report.
 	NoEventTime bool
 	// Header are further headers, traceparent or Compliance-Stored for example.
 	// They are sent as they are, but must not hold, in any spelling, a header
@@ -99,6 +101,14 @@ func set(header nats.Header, name, value string) error {
 	}
 	header[name] = []string{value}
 	return nil
+}
+
+// validHeaderName reports whether NATS takes a name of a header: the characters of a
+// token in HTTP (RFC 9110, section 5.6.2).
+func validHeaderName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
 }
 
 func (o *Outgoing) eventID() (string, error) {

@@ -87,7 +87,7 @@ func (p *Publisher) attempt(ctx context.Context, msg *nats.Msg) (*jetstream.PubA
 	}
 	// nats.go would refuse it too, but keeps a trace of every request that it could not send.
 	if int64(size(msg)) > p.nc.MaxPayload() {
-		return nil, ErrTooLarge
+		return nil, ErrMaxPayload
 	}
 	before := p.nc.LastError()
 	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))

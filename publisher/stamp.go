@@ -36,6 +36,13 @@ func NewStamper(device string, now func() time.Time, last time.Time) (*Stamper, 
 	return s, nil
 }
 
+// Last is the newest time of the stamper's clock that it gave out, or zero. Where
+// the clock was set back by more than ten minutes, it goes back too. Times that
+// reports had of their own do not count.
+func (s *Stamper) Last() time.Time {
+	return compliance.Ticks(s.clock.last.Load()).Time()
+}
+
 // Stamp returns the report with the event id and event time that it will be sent
 // with: Publish changes neither. A report that could not be sent is an error:
 // ErrInvalidKey, ErrInvalidHeader, ErrInvalidTime or ErrTooLarge. So is one without a Key.
@@ -72,6 +79,9 @@ func (s *Stamper) pack(o Outgoing, reply string) (parcel, error) {
 	}
 	header := make(nats.Header, len(o.Header)+3)
 	for name, values := range o.Header {
+		if !validHeaderName(name) {
+			return parcel{}, fmt.Errorf("%w: a name that NATS does not take", ErrInvalidHeader)
+		}
 		if strings.ContainsAny(strings.Join(values, ""), "\r\n") {
 			return parcel{}, fmt.Errorf("%w: a value with a line break", ErrInvalidHeader)
 		}
@@ -103,7 +113,7 @@ func (s *Stamper) eventTime(o Outgoing) (time.Time, error) {
 		return ticks.Time(), err
 	}
 	ticks, ok := compliance.TicksOf(o.EventTime)
-	if !ok {
+	if !ok || ticks.Time().IsZero() { // Cut to nothing, it would count as none.
 		return time.Time{}, ErrInvalidTime
 	}
 	return ticks.Time(), nil

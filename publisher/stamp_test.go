@@ -89,3 +89,24 @@ func TestAReportWithoutAKeyIsNotStamped(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAStamperRefusesHeadersAndTimesThatWouldBeLost(t *testing.T) {
+	stamper, err := publisher.NewStamper("", time.Now, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "a:b", "a b", "a\x00", "a\r\nb", "\x7f", "é", "a\xff", "a/b", "(a)", `a"b`, "a\tb"} {
+		o := publisher.Outgoing{Key: key, Header: map[string][]string{name: {"x"}}}
+		if _, err := stamper.Stamp(o); !errors.Is(err, publisher.ErrInvalidHeader) {
+			t.Errorf("header name %q: %v, want ErrInvalidHeader", name, err)
+		}
+	}
+	o := publisher.Outgoing{Key: key, Header: map[string][]string{"!#$%&'*+-.^_`|~09azAZ": {"x"}}}
+	if _, err := stamper.Stamp(o); err != nil {
+		t.Errorf("all characters that a name may have: %v", err)
+	}
+	o = publisher.Outgoing{Key: key, EventTime: time.Time{}.Add(99)}
+	if _, err := stamper.Stamp(o); !errors.Is(err, publisher.ErrInvalidTime) {
+		t.Errorf("a time that is cut to none: %v, want ErrInvalidTime", err)
+	}
+}

@@ -12,6 +12,10 @@ if (!body) {
   console.error("usage: node agent.mjs URL POLICY DEVICE BODY");
   process.exit(2);
 }
+if (![policy, device].every((id) => /^[A-Za-z0-9_-]{1,128}$/.test(id))) {
+  console.error("usage: POLICY and DEVICE are each 1 to 128 characters of A-Z a-z 0-9 _ -");
+  process.exit(2);
+}
 
 // Made once: every further attempt carries the same id and time, so that a copy changes nothing.
 const header = headers();
@@ -46,7 +50,7 @@ async function publish() {
       if (!goesAway(error)) {
         throw error;
       }
-      console.error(`not accepted yet: ${error.message}`);
+      console.error(`not accepted yet: ${noStream(error) ? "no stream takes the subject; run complianced provision" : error.message}`);
       await sleep(Math.random() * bound); // A random share, so that a fleet does not come back in one moment.
     }
   }
@@ -54,6 +58,10 @@ async function publish() {
 
 // No stream, no answer, a server that is busy (429) or elects a leader (503), an account at its limits (10002).
 function goesAway(error) {
-  return error instanceof TimeoutError || error.cause?.isNoResponders?.() ||
+  return error instanceof TimeoutError || noStream(error) ||
     [408, 409, 429].includes(error.status) || error.status >= 500 || error.code === 10002;
+}
+
+function noStream(error) {
+  return Boolean(error.cause?.isNoResponders?.());
 }

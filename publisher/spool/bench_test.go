@@ -22,7 +22,7 @@ func BenchmarkPublish(b *testing.B) {
 			b.SetParallelism(64)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if err := s.Publish(b.Context(), numbered(0, 200)); err != nil {
+					if _, err := s.Publish(b.Context(), numbered(0, 200)); err != nil {
 						b.Error(err)
 						return
 					}

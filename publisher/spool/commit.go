@@ -1,9 +1,13 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -43,9 +47,10 @@ type fate struct {
 // request asks for a transaction: with a report to accept, or none, only for what
 // is settled to be taken out.
 type request struct {
-	report *publisher.Outgoing
-	done   bool
-	err    error
+	report   *publisher.Outgoing
+	accepted Accepted
+	done     bool
+	err      error
 }
 
 // commit makes a transaction with a request and all others that came meanwhile.
@@ -56,64 +61,87 @@ func (s *Spool) commit(own *request) error {
 	s.mu.Unlock()
 	s.write.Lock()
 	defer s.write.Unlock()
-	if own.done {
-		return own.err
-	}
-	s.mu.Lock()
-	batch := s.waiters
-	s.waiters = nil
-	c := change{in: s.in, settled: maps.Clone(s.settled), maxBytes: s.opts.MaxBytes}
-	s.mu.Unlock()
-	if err := s.apply(batch, &c); err != nil {
-		for _, r := range batch {
-			r.err = errors.Join(r.err, err)
-		}
-	} else {
-		s.took(c)
-	}
-	for _, r := range batch {
-		r.done = true
+	for !own.done {
+		s.serve(s.next())
 	}
 	return own.err
 }
 
-func (s *Spool) apply(batch []*request, c *change) error {
+// next takes the requests of one transaction out of the queue, the first ones. What
+// has to go for their reports goes in the same one, but gives room to the next
+// only, so that the file grows by what they take: a small part of MaxBytes.
+func (s *Spool) next() (batch []*request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, bytes := 0, 0
+	for ; n < len(s.waiters) && int64(bytes) < s.opts.MaxBytes/16; n++ {
+		bytes += s.waiters[n].size()
+	}
+	batch = slices.Clone(s.waiters[:n])
+	s.waiters = slices.Delete(s.waiters, 0, n)
+	return batch
+}
+
+// size is about how many bytes the report takes.
+func (r *request) size() (n int) {
+	if r.report == nil {
+		return 0
+	}
+	for name, values := range r.report.Header {
+		n += len(name) + len(strings.Join(values, ""))
+	}
+	return n + len(r.report.Body)
+}
+
+// serve makes one transaction for a batch, and answers each request.
+func (s *Spool) serve(batch []*request) {
+	err := errPanicked
+	defer func() {
+		for _, r := range batch {
+			r.err, r.done = cmp.Or(r.err, err), true
+		}
+	}()
+	err = s.apply(batch)
+}
+
+// errPanicked is the error of those whose transaction another caller began, whom
+// a panic took out of it.
+var errPanicked = errors.New("another caller panicked, in Options.Now perhaps; publish the report again")
+
+func (s *Spool) apply(batch []*request) error {
 	if s.closed {
 		return ErrClosed
 	}
+	reports := s.stamp(batch)
+	if err := s.ready(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	c := change{in: s.in, settled: maps.Clone(s.settled), doubts: maps.Clone(s.doubts), reports: reports, maxBytes: s.opts.MaxBytes}
+	s.mu.Unlock()
+	c.in.state.Last = s.stamper.Last()
+	if len(c.reports) == 0 && len(c.settled) == 0 && len(c.doubts) == len(c.in.state.Doubtful) {
+		return nil
+	}
+	if err := guard(func() error { return s.update(s.db, c.write) }); err != nil {
+		return s.failed(err)
+	}
+	s.took(c)
+	return nil
+}
+
+func (s *Spool) stamp(batch []*request) (reports []publisher.Outgoing) {
 	for _, r := range batch {
 		if r.report == nil {
 			continue
 		}
 		stamped, err := s.stamper.Stamp(*r.report)
 		if r.err = err; err == nil {
-			c.reports = append(c.reports, stamped)
+			r.accepted = Accepted{stamped.EventID, stamped.EventTime}
+			reports = append(reports, stamped)
 		}
 	}
-	if len(c.reports) == 0 && len(c.settled) == 0 {
-		return nil
-	}
-	return s.use(func() error { return s.db.Update(c.write) })
-}
-
-// use makes a transaction. Where it meets a damaged page, it is the last one, and
-// the file is set aside for the next Open.
-func (s *Spool) use(transaction func() error) error {
-	s.mu.Lock()
-	broken := s.broken
-	s.mu.Unlock()
-	if broken {
-		return ErrDamaged
-	}
-	err := guard(transaction)
-	if errors.Is(err, ErrDamaged) {
-		damaged, failed := setAside(s.dir) // Where that fails, the next process meets the same page.
-		err = errors.Join(err, failed)
-		s.mu.Lock()
-		s.broken, s.damaged = true, damaged
-		s.mu.Unlock()
-	}
-	return err
+	return reports
 }
 
 // took makes a change that is on disk the one that is seen.
@@ -121,26 +149,65 @@ func (s *Spool) took(c change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.in, s.dropped = c.in, max(s.dropped, c.dropped)
-	for n := range s.settled {
-		if _, written := c.settled[n]; written || n <= s.dropped {
-			delete(s.settled, n)
-		}
+	gone := func(n uint64) bool {
+		_, written := c.settled[n]
+		return written || n <= s.dropped
 	}
+	maps.DeleteFunc(s.settled, func(n uint64, _ fate) bool { return gone(n) })
+	maps.DeleteFunc(s.doubts, func(n uint64, _ time.Time) bool { return gone(n) })
 	if len(c.reports) > 0 {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+		s.wakeUp()
 	}
 }
 
-// settle notes the outcome of an entry; a later transaction takes it out.
-func (s *Spool) settle(e entry, what outcome) {
+// wakeUp tells Run that there may be something new.
+func (s *Spool) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// settle notes the outcome of an entry. A later transaction takes it out: the next
+// one for a report, or one of its own when a batch is settled.
+func (s *Spool) settle(e entry, what outcome) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if e.number > s.dropped {
 		s.settled[e.number] = fate{what, e.size}
 	}
+	full := len(s.settled) >= batch
+	s.mu.Unlock()
+	if full {
+		return s.commit(&request{})
+	}
+	return nil
+}
+
+// doubt returns since when a server gives doubtful answers to an entry. The first
+// such time is written to the file, because an agent may be started more often than
+// Options.GiveUpAfter.
+func (s *Spool) doubt(e entry) (since time.Time, err error) {
+	now := time.Now()
+	s.mu.Lock()
+	since, known := s.doubts[e.number]
+	if !known || since.After(now) { // The clock was set back.
+		since = now
+		if e.number > s.dropped {
+			s.doubts[e.number] = since
+		}
+	}
+	s.mu.Unlock()
+	if !known {
+		err = s.commit(&request{})
+	}
+	return since, err
+}
+
+// isDropped reports whether an entry made way for newer ones.
+func (s *Spool) isDropped(e entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.number <= s.dropped
 }
 
 // change is one transaction on the file: what is settled goes, reports come, and
@@ -148,6 +215,7 @@ func (s *Spool) settle(e entry, what outcome) {
 type change struct {
 	in       contents
 	settled  map[uint64]fate
+	doubts   map[uint64]time.Time
 	reports  []publisher.Outgoing
 	maxBytes int64
 	dropped  uint64 // the greatest number that was dropped, or 0
@@ -169,6 +237,7 @@ func (c *change) write(tx *bbolt.Tx) error {
 	if err := c.drop(entries); err != nil {
 		return err
 	}
+	c.in.state.Doubtful = c.doubts
 	return writeState(tx.Bucket(stateBucket), c.in.state)
 }
 
@@ -184,9 +253,6 @@ func (c *change) insert(entries *bbolt.Bucket, o publisher.Outgoing) error {
 	}
 	c.in.count++
 	c.in.bytes += size(value)
-	if o.EventTime.After(c.in.state.Last) {
-		c.in.state.Last = o.EventTime
-	}
 	return entries.Put(key, value)
 }
 
@@ -207,15 +273,6 @@ func (c *change) remove(entries *bbolt.Bucket, n uint64, bytes int64, what outco
 	c.in.count--
 	c.in.bytes -= bytes
 	c.in.state.add(what, 1)
+	delete(c.doubts, n)
 	return entries.Delete(keyOf(n))
-}
-
-func closeFile(db *bbolt.DB, err error) error {
-	if db.NoSync {
-		err = errors.Join(err, db.Sync())
-	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("close spool: %w", err)
-	}
-	return nil
 }

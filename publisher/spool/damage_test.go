@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,7 +54,7 @@ func drained(tb testing.TB, content []byte, p *publisher.Publisher, stream jetst
 	})
 	err := stop()
 	if !errors.Is(err, spool.ErrDamaged) {
-		err = s.Publish(tb.Context(), numbered(0, 0)) // It may meet pages that Run did not.
+		_, err = s.Publish(tb.Context(), numbered(0, 0)) // It may meet pages that Run did not.
 	}
 	stats := s.Stats()
 	if err != nil && !errors.Is(err, spool.ErrDamaged) {
@@ -63,7 +64,7 @@ func drained(tb testing.TB, content []byte, p *publisher.Publisher, stream jetst
 		shut(tb, s)
 		return stored(tb, stream), stats
 	}
-	if err := s.Publish(tb.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrDamaged) {
+	if _, err := s.Publish(tb.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrDamaged) {
 		tb.Errorf("Publish after %v: %v", spool.ErrDamaged, err)
 	}
 	_ = s.Close() // It says so once more.
@@ -114,7 +115,10 @@ func TestAFileThatCannotBeReadIsSetAside(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := open(t, dir, spool.Options{NoSync: true})
-			want := spool.Stats{Damaged: filepath.Join(dir, file+".damaged")}
+			want := spool.Stats{Damaged: s.Stats().Damaged}
+			if !strings.HasPrefix(want.Damaged, filepath.Join(dir, file+".damaged.2")) {
+				t.Errorf("set aside as %s", want.Damaged)
+			}
 			if diff := cmp.Diff(want, s.Stats()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -185,5 +189,60 @@ func TestAnyDamageLeavesASpoolThatWorks(t *testing.T) {
 	t.Logf("%d files without a loss, %d without some reports, %d set aside", whole, part, aside)
 	if whole == 0 || part == 0 || aside == 0 {
 		t.Error("one of the three never happened")
+	}
+}
+
+// The process that met the damage still has the file that was set aside, and another one must not begin a new one
+// beside it.
+func TestAFolderWhoseFileWasSetAsideHasOneSpoolStill(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, spool.Options{})
+	if err := os.Rename(filepath.Join(dir, file), filepath.Join(dir, "aside")); err != nil { // As setting aside does.
+		t.Fatal(err)
+	}
+	if _, err := spool.Open(dir, spool.Options{}); !errors.Is(err, spool.ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+}
+
+func TestASecondDamagedFileDoesNotOverwriteTheFirst(t *testing.T) {
+	dir := t.TempDir()
+	names := map[string]string{}
+	for _, content := range []string{"first", "second"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, dir, spool.Options{NoSync: true})
+		names[s.Stats().Damaged] = content
+		shut(t, s)
+	}
+	for name, content := range names {
+		if got, err := os.ReadFile(name); err != nil || string(got) != content {
+			t.Errorf("%s has %q, %v, want %q", name, got, err, content)
+		}
+	}
+	if len(names) != 2 {
+		t.Errorf("set aside as %v, want two names", names)
+	}
+}
+
+// A file of a later version of bbolt is whole, and is left where it is.
+func TestAFileOfAnotherVersionIsNotDamaged(t *testing.T) {
+	content, _ := written(t, 3)
+	const version, page = 20, 4096 // in each of the two head pages
+	content[version], content[page+version] = 3, 3
+	dir := t.TempDir()
+	path := filepath.Join(dir, file)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := spool.Open(dir, spool.Options{}); err == nil || errors.Is(err, spool.ErrDamaged) {
+		t.Errorf("got %v", err)
+		if err == nil {
+			shut(t, s)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("the file has %d bytes, %v", len(got), err)
 	}
 }

@@ -15,6 +15,9 @@ var (
 	ErrClosed = errors.New("the spool is closed")
 	// ErrRunning says that Run is already under way.
 	ErrRunning = errors.New("the spool is already being sent; call Run once")
+	// ErrOtherDevice says that the publisher of Run is for another device than a
+	// report that waits. Nothing was sent of it, and it is kept.
+	ErrOtherDevice = errors.New("the publisher is for another device than a report in the spool; give both the same Options.Device, and each device a spool folder of its own")
 	// ErrDamaged says that the file of the spool cannot be read any more. It was
 	// set aside, and the next Open begins a new one.
 	ErrDamaged = errors.New("the file of the spool is damaged; it was set aside; close the spool and open it again, which begins a new file")
@@ -33,16 +36,14 @@ const (
 )
 
 func judge(err error) verdict {
-	if _, unacked := errors.AsType[*publisher.UnackedError](err); unacked || errors.Is(err, publisher.ErrCredentials) {
+	_, unacked := errors.AsType[*publisher.UnackedError](err)
+	switch {
+	case unacked, errors.Is(err, publisher.ErrCredentials):
 		return again
-	}
-	for _, fault := range []error{
-		publisher.ErrInvalidKey, publisher.ErrInvalidHeader, publisher.ErrInvalidTime,
-		publisher.ErrTooLarge, publisher.ErrDuplicate,
-	} {
-		if errors.Is(err, fault) {
-			return refused
-		}
+	case errors.Is(err, publisher.ErrMaxPayload):
+		return doubtful
+	case errors.Is(err, publisher.ErrTooLarge):
+		return refused
 	}
 	return doubtful
 }

@@ -30,7 +30,7 @@ func Example() {
 	}
 	defer s.Close()
 	key := compliance.Key{Policy: "disk-encryption", Device: "laptop-7"}
-	if err := s.Publish(ctx, publisher.Outgoing{Key: key, Body: []byte(`{"status":"compliant"}`)}); err != nil {
+	if _, err := s.Publish(ctx, publisher.Outgoing{Key: key, Body: []byte(`{"status":"compliant"}`)}); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -79,7 +79,7 @@ func ExampleOptions_onRefused() {
 	defer p.Close()
 	go s.Run(context.Background(), p) // Close waits for it.
 
-	err = s.Publish(context.Background(), publisher.Outgoing{
+	_, err = s.Publish(context.Background(), publisher.Outgoing{
 		Key:  compliance.Key{Policy: "disk-encryption", Device: "laptop-7"},
 		Body: make([]byte, 20<<10), // The stream of this example takes 16 KiB.
 	})

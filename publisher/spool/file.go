@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"syscall"
+	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
@@ -20,7 +22,8 @@ import (
 // and under one key the state.
 const (
 	fileName    = "reports.v1.db" // another layout gets another name
-	damagedName = fileName + ".damaged"
+	damagedName = fileName + ".damaged."
+	lockName    = "reports.lock"
 )
 
 var (
@@ -29,8 +32,12 @@ var (
 	stateKey      = []byte("state")
 )
 
-// lockWait is for how long Open waits for the process that has the folder.
-const lockWait = time.Second
+// lockWait is for how long Open waits for the process that has the folder, and
+// lockRetry how often it looks.
+const (
+	lockWait  = time.Second
+	lockRetry = 20 * time.Millisecond
+)
 
 // newID is the transaction of a file in which nothing was written yet.
 const newID = 1
@@ -45,7 +52,10 @@ type state struct {
 	Sent    uint64 `json:"sent"`
 	Refused uint64 `json:"refused"`
 	Corrupt uint64 `json:"corrupt"`
-	// Last is the newest event time that was given out.
+	// Doubtful is, by the number of an entry, when a server first refused it for a
+	// reason that may be its own.
+	Doubtful map[uint64]time.Time `json:"doubtful,omitempty"`
+	// Last is the newest event time of the spool's own clock.
 	Last time.Time `json:"last,omitzero"`
 }
 
@@ -59,12 +69,30 @@ type contents struct {
 	bytes int64
 }
 
+// lockFolder takes the folder for this spool, and makes it where there is none. The
+// lock lies on a file of its own, which is never renamed: two processes that set a
+// damaged file aside would both hold the lock of one.
+func lockFolder(dir string) (*flock.Flock, error) {
+	if err := makeFolder(dir); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
+	tick := time.NewTicker(lockRetry)
+	defer tick.Stop()
+	for began := time.Now(); ; <-tick.C {
+		locked, err := lock.TryLock()
+		if locked || err != nil {
+			return lock, err
+		}
+		if time.Since(began) >= lockWait {
+			return nil, ErrLocked
+		}
+	}
+}
+
 // openFile opens the file in a folder. One that cannot be read is set aside, and
 // damaged names it.
 func openFile(dir string, noSync bool) (db *bbolt.DB, in contents, damaged string, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, contents{}, "", err
-	}
 	path := filepath.Join(dir, fileName)
 	db, in, err = tryFile(path, noSync)
 	if errors.Is(err, ErrDamaged) {
@@ -76,15 +104,16 @@ func openFile(dir string, noSync bool) (db *bbolt.DB, in contents, damaged strin
 	if err != nil {
 		return nil, contents{}, "", err
 	}
-	if err := syncFolders(dir, filepath.Dir(dir)); err != nil {
+	if err := syncFolder(dir); err != nil {
 		return nil, contents{}, "", errors.Join(err, db.Close())
 	}
 	return db, in, damaged, nil
 }
 
-// setAside gives a damaged file another name, which it returns.
+// setAside gives a damaged file another name, with the time so that no earlier one
+// is overwritten, and returns it.
 func setAside(dir string) (damaged string, err error) {
-	damaged = filepath.Join(dir, damagedName)
+	damaged = filepath.Join(dir, damagedName+time.Now().UTC().Format("20060102T150405.000000000Z"))
 	if err := os.Rename(filepath.Join(dir, fileName), damaged); err != nil {
 		return "", fmt.Errorf("set the damaged file aside: %w", err)
 	}
@@ -117,17 +146,20 @@ func tryFile(path string, noSync bool) (db *bbolt.DB, in contents, err error) {
 	return db, in, err
 }
 
-// openError tells what is wrong with the content from what is wrong with the disk.
+// openError tells what is wrong with the content from what is wrong with the disk,
+// the memory or the version of the program.
 func openError(err error) error {
-	if errors.Is(err, berrors.ErrTimeout) {
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
 		return ErrLocked
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), strings.HasPrefix(err.Error(), tooSmall):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	_, system := errors.AsType[syscall.Errno](err)
-	if system {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrDamaged, err)
+	return err
 }
+
+// tooSmall begins bbolt's text for a file that has less than its head pages.
+const tooSmall = "file size too small"
 
 // guard turns a panic over a damaged page, and a fault where the file is shorter
 // than it says, into ErrDamaged.
@@ -237,21 +269,34 @@ func writeState(bucket *bbolt.Bucket, s state) error {
 	return bucket.Put(stateKey, seal(stateKey, text))
 }
 
-// syncFolders makes sure that a new file is found after a power failure.
-func syncFolders(dirs ...string) error {
+// makeFolder makes a folder and those above it that there are not, so that they are
+// found after a power failure. A folder that there was before may be one that this
+// user cannot open, and needs nothing.
+func makeFolder(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeFolder(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // Another process was faster.
+		return err
+	}
+	return syncFolder(parent)
+}
+
+// syncFolder makes sure that what was made in a folder is found after a power
+// failure.
+func syncFolder(dir string) error {
 	if runtime.GOOS == "windows" { // It has no such call, and needs none.
 		return nil
 	}
-	for _, dir := range dirs {
-		folder, err := os.Open(dir)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
-			return err
-		}
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
 	}
-	return nil
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 func number(key []byte) uint64 { return binary.BigEndian.Uint64(key) }

@@ -28,13 +28,15 @@ type Options struct {
 	NoSync bool
 	// InFlight is how many reports are under way at once. With more than 1 they
 	// are sent faster over long ways, but may be stored in another order than
-	// that in which they were accepted, which the merge law makes harmless.
+	// that in which they were accepted, which the merge law makes harmless: each
+	// has a time of its own.
 	// Defaults to 1: strictly in order.
 	InFlight int
 	// GiveUpAfter is for how long a report is tried again that the server refuses
 	// for a reason which may be its own: a missing permission, a sealed stream.
 	// Then it counts as refused and makes way for the next. The time counts from
-	// the first such answer, and anew after a restart. Defaults to 1 h.
+	// the first such answer, also over restarts, by the clock of the machine.
+	// Defaults to 1 h.
 	GiveUpAfter time.Duration
 	// OnRefused is called from Run with a report that the server refuses for
 	// good, before it is taken out of the spool; after a crash perhaps again. It

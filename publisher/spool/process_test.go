@@ -158,7 +158,7 @@ func agent() error {
 		for ; next-first < int(time.Since(began).Seconds()*float64(rate)); next++ {
 			n := next
 			reports.Go(func() error {
-				if err := s.Publish(ctx, numbered(n, 200)); err != nil {
+				if _, err := s.Publish(ctx, numbered(n, 200)); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintln(journal, n)

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// batch is how many reports are read at once, and the most that a kill -9
-	// lets arrive a second time.
+	// batch is how many reports are read at once, and how many are settled at most
+	// before they are taken out of the file.
 	batch = 256
 	// settleDelay is how long what is settled may wait to be taken out of the
 	// file with the next report.
@@ -37,8 +37,9 @@ type entry struct {
 // Run sends what is in the spool and what comes into it, the oldest first, until
 // ctx ends or the spool is closed, and then returns the error of ctx or
 // ErrClosed. While no server takes reports it waits. It also ends with
-// [publisher.ErrClosed] when p is closed, and with an error of the disk. What was
-// not sent stays. Only one Run at a time.
+// [publisher.ErrClosed] when p is closed, with ErrOtherDevice when p is not for the
+// device of a report, and with an error of the disk. What was not sent stays. Only
+// one Run at a time.
 func (s *Spool) Run(ctx context.Context, p *publisher.Publisher) error {
 	if s.isClosing() {
 		return fmt.Errorf("send spool: %w", ErrClosed)
@@ -47,15 +48,15 @@ func (s *Spool) Run(ctx context.Context, p *publisher.Publisher) error {
 		return fmt.Errorf("send spool: %w", ErrRunning)
 	}
 	defer s.running.Unlock()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		select {
 		case <-s.closing:
-			cancel(ErrClosed)
+			cancel()
 		case <-stop:
 		}
 	}()
@@ -82,13 +83,16 @@ func (s *Spool) run(ctx context.Context, p *publisher.Publisher) error {
 			return err
 		}
 		last = entries[len(entries)-1].number
-		if len(entries) < batch {
-			continue
-		}
-		if err := s.commit(&request{}); err != nil {
-			return err
-		}
 	}
+}
+
+// ended says why ctx of Run ended; nil where it did not.
+func (s *Spool) ended(ctx context.Context) error {
+	err := ctx.Err()
+	if err != nil && s.isClosing() {
+		return ErrClosed
+	}
+	return err
 }
 
 // idle waits for a report to come. What is settled is taken out meanwhile.
@@ -99,7 +103,7 @@ func (s *Spool) idle(ctx context.Context) error {
 	case <-s.wake:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return s.ended(ctx)
 	case <-timer.C:
 	}
 	if err := s.commit(&request{}); err != nil {
@@ -109,13 +113,18 @@ func (s *Spool) idle(ctx context.Context) error {
 	case <-s.wake:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return s.ended(ctx)
 	}
 }
 
 // read returns the oldest entries after a number, at most batch of them.
 func (s *Spool) read(last uint64) (entries []entry, err error) {
-	err = s.use(func() error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	err = guard(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			cursor := tx.Bucket(entriesBucket).Cursor()
 			for key, value := cursor.Seek(keyOf(last + 1)); key != nil && len(entries) < batch; key, value = cursor.Next() {
@@ -125,7 +134,10 @@ func (s *Spool) read(last uint64) (entries []entry, err error) {
 			return nil
 		})
 	})
-	return entries, err
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	return entries, nil
 }
 
 func (s *Spool) send(ctx context.Context, p *publisher.Publisher, entries []entry) error {
@@ -140,50 +152,67 @@ func (s *Spool) send(ctx context.Context, p *publisher.Publisher, entries []entr
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return context.Cause(ctx)
+	return s.ended(ctx)
 }
 
-// deliver tries until the entry is settled. An error is one of ctx or the
-// publisher.
+// deliver tries until the entry is settled. An error is one of ctx, the publisher
+// or the disk.
 func (s *Spool) deliver(ctx context.Context, p *publisher.Publisher, e entry) error {
 	if e.corrupt {
-		s.settle(e, corrupt)
-		return nil
+		return s.settle(e, corrupt)
 	}
-	var since time.Time // the first doubtful answer
 	for n := 1; ; n++ {
 		_, err := p.Publish(ctx, e.report)
 		switch {
 		case err == nil:
-			s.settle(e, sent)
-			return nil
+			return s.settle(e, sent)
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return s.ended(ctx)
 		case errors.Is(err, publisher.ErrClosed):
 			return err
+		case errors.Is(err, publisher.ErrInvalidKey): // It was right when it was accepted.
+			return ErrOtherDevice
 		}
-		finding := judge(err)
-		if finding == doubtful && since.IsZero() {
-			since = time.Now()
+		over, failed := s.isOver(e, err)
+		if over || failed != nil {
+			return failed
 		}
-		if finding == refused || finding == doubtful && time.Since(since) >= s.opts.GiveUpAfter {
-			s.opts.OnRefused(e.report, err)
-			s.settle(e, refusedForGood)
-			return nil
-		}
-		if err := pause(ctx, n); err != nil {
+		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
 	}
 }
 
-func pause(ctx context.Context, n int) error {
+// isOver reports whether an entry is not to be tried again after an error. It
+// settles one that is refused for good.
+func (s *Spool) isOver(e entry, err error) (bool, error) {
+	finding := judge(err)
+	if finding == doubtful {
+		since, err := s.doubt(e)
+		if err != nil {
+			return false, err
+		}
+		if time.Since(since) >= s.opts.GiveUpAfter {
+			finding = refused
+		}
+	}
+	if s.isDropped(e) {
+		return true, nil
+	}
+	if finding == refused {
+		s.opts.OnRefused(e.report, err)
+		return true, s.settle(e, refusedForGood)
+	}
+	return false, nil
+}
+
+func (s *Spool) pause(ctx context.Context, n int) error {
 	timer := time.NewTimer(backoff.Pause(n, retryWait, retryWaitMax))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return s.ended(ctx)
 	}
 }

@@ -143,7 +143,7 @@ func numbered(n, size int) publisher.Outgoing {
 func publish(tb testing.TB, s *spool.Spool, reports ...publisher.Outgoing) {
 	tb.Helper()
 	for _, o := range reports {
-		if err := s.Publish(tb.Context(), o); err != nil {
+		if _, err := s.Publish(tb.Context(), o); err != nil {
 			tb.Fatal(err)
 		}
 	}

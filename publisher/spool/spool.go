@@ -1,10 +1,16 @@
 package spool
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 	"sync"
+	"time"
 
+	"github.com/gofrs/flock"
 	"go.etcd.io/bbolt"
 
 	"github.com/complianced/complianced/publisher"
@@ -16,19 +22,21 @@ type Spool struct {
 	dir     string
 	opts    Options
 	stamper *publisher.Stamper
+	lock    *flock.Flock // held from Open to Close
 
-	// write is held by the one who changes the file.
-	write  sync.Mutex // guards db against Close, and closed
-	db     *bbolt.DB
+	write  sync.Mutex // guards what follows; held by whoever makes a transaction
+	db     *bbolt.DB  // nil after a change that failed, when the file could not be opened again
+	update func(*bbolt.DB, func(*bbolt.Tx) error) error
+	broken bool // the file was found damaged since Open
 	closed bool
 
 	mu      sync.Mutex // guards what follows
 	waiters []*request
 	settled map[uint64]fate
-	dropped uint64 // the greatest number that was dropped
+	doubts  map[uint64]time.Time // since when a server refuses, for a reason that may be its own
+	dropped uint64               // the greatest number that was dropped
 	in      contents
 	damaged string // where a file that cannot be read has gone
-	broken  bool   // it was found since Open
 
 	running sync.Mutex // held by Run, and for good by Close
 	closing chan struct{}
@@ -45,21 +53,44 @@ func Open(dir string, opts Options) (*Spool, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	opts = opts.withDefaults()
-	db, in, damaged, err := openFile(dir, opts.NoSync)
+	dir = filepath.Clean(dir)
+	lock, err := lockFolder(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	s, err := openLocked(dir, opts.withDefaults(), lock)
+	if err != nil {
+		return nil, fmt.Errorf("open spool: %w", errors.Join(err, lock.Close()))
+	}
+	return s, nil
+}
+
+func openLocked(dir string, opts Options, lock *flock.Flock) (*Spool, error) {
+	db, in, damaged, err := openFile(dir, opts.NoSync)
+	if err != nil {
+		return nil, err
 	}
 	stamper, err := publisher.NewStamper(opts.Device, opts.Now, in.state.Last)
 	if err != nil {
-		_ = db.Close() // Nothing was written.
-		return nil, fmt.Errorf("open spool: %w", err)
+		return nil, errors.Join(err, db.Close())
+	}
+	doubts := maps.Clone(in.state.Doubtful)
+	if doubts == nil {
+		doubts = make(map[uint64]time.Time)
 	}
 	return &Spool{
-		dir: dir, opts: opts, stamper: stamper, damaged: damaged, db: db, in: in,
-		settled: make(map[uint64]fate),
+		dir: dir, opts: opts, stamper: stamper, lock: lock, damaged: damaged, db: db, update: (*bbolt.DB).Update, in: in,
+		settled: make(map[uint64]fate), doubts: doubts,
 		closing: make(chan struct{}), wake: make(chan struct{}, 1),
 	}, nil
+}
+
+// Accepted is what a report was given when it was accepted.
+type Accepted struct {
+	// EventID and EventTime are what the report is sent with, the time cut to
+	// 100 ns and in UTC. They are zero where Outgoing asked for none.
+	EventID   string
+	EventTime time.Time
 }
 
 // Publish accepts a report into the spool: it gets its event id and event time,
@@ -67,22 +98,25 @@ func Open(dir string, opts Options) (*Spool, error) {
 // then on it waits until a server takes it, with the same id and time, also after
 // any restart. Reports that many goroutines bring at once share one fsync.
 //
-// An error says that the report is not in the spool: that of ctx, which is looked
-// at before alone, ErrClosed, one of the report ([publisher.ErrInvalidKey] and
-// its like), or one of the disk.
-func (s *Spool) Publish(ctx context.Context, o publisher.Outgoing) error {
-	err := ctx.Err()
+// After the error of ctx, which is looked at before alone, ErrClosed, or an error
+// of the report ([publisher.ErrInvalidKey] and its like) it is not in the spool.
+// After an error of the disk it may be: where fsync fails, nobody knows what the
+// disk has. Accepted then holds the id and the time: to publish the report again
+// with both is safe, because the merge law makes a copy harmless.
+func (s *Spool) Publish(ctx context.Context, o publisher.Outgoing) (Accepted, error) {
+	own := request{report: &o}
+	err := cmp.Or(ctx.Err(), check(o))
 	if err == nil {
-		err = s.commit(&request{report: &o})
+		err = s.commit(&own)
 	}
 	if err != nil {
-		return fmt.Errorf("spool report: %w", err)
+		return own.accepted, fmt.Errorf("spool report: %w", err)
 	}
-	return nil
+	return own.accepted, nil
 }
 
 // Stats are the numbers of a spool. Those of what became of reports count from
-// when the folder was made. Of all reports that were accepted, each is in exactly
+// when the file was made. Of all reports that were accepted, each is in exactly
 // one of Waiting, Sent, Dropped, Refused and Corrupt.
 type Stats struct {
 	// Waiting is how many reports are to be sent, and Bytes what they take.
@@ -97,8 +131,8 @@ type Stats struct {
 	// Corrupt is how many reports could not be read back.
 	Corrupt uint64
 	// Damaged is where a file was put that Open, Publish or Run could not read,
-	// with all reports that waited in it. A later one takes its place. Empty where
-	// there was none.
+	// with all reports that waited in it, and these numbers up to then. It is left
+	// to the operator, also to delete it. Empty where there was none.
 	Damaged string
 }
 
@@ -132,7 +166,10 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
-	return closeFile(s.db, err)
+	if err = errors.Join(err, closeFile(s.db), s.lock.Close()); err != nil {
+		return fmt.Errorf("close spool: %w", err)
+	}
+	return nil
 }
 
 // isClosing reports whether Close was called.

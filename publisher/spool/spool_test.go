@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
@@ -237,16 +235,32 @@ func TestWhatCannotBeSentIsNotAccepted(t *testing.T) {
 	s := open(t, t.TempDir(), spool.Options{Device: "d1"})
 	finished, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.Publish(finished, numbered(0, 0)); !errors.Is(err, context.Canceled) {
+	if _, err := s.Publish(finished, numbered(0, 0)); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a finished context: %v", err)
 	}
-	for want, o := range map[error]publisher.Outgoing{
-		publisher.ErrInvalidKey:    {Key: compliance.Key{Policy: "disk", Device: "d2"}},
-		publisher.ErrInvalidHeader: {Key: key, EventID: "a\nb"},
-		publisher.ErrTooLarge:      {Key: key, Body: make([]byte, publisher.MaxReport)},
+	header := func(name, value string) publisher.Outgoing {
+		o := numbered(0, 0)
+		o.Header = map[string][]string{name: {value}}
+		return o
+	}
+	untimed := numbered(0, 0)
+	untimed.NoEventTime = true
+	for what, o := range map[string]struct {
+		report publisher.Outgoing
+		want   error
+	}{
+		"another device":       {publisher.Outgoing{Key: compliance.Key{Policy: "disk", Device: "d2"}}, publisher.ErrInvalidKey},
+		"an id of two lines":   {publisher.Outgoing{Key: key, EventID: "a\nb"}, publisher.ErrInvalidHeader},
+		"too many bytes":       {numbered(0, publisher.MaxReport), publisher.ErrTooLarge},
+		"a condition":          {header("Nats-Expected-Last-Sequence", "7"), publisher.ErrInvalidHeader},
+		"an id of JetStream":   {header("Nats-Msg-Id", "same"), publisher.ErrInvalidHeader},
+		"a rollup, in capital": {header("NATS-ROLLUP", "all"), publisher.ErrInvalidHeader},
+		"a time to live":       {header("nats-ttl", "1s"), publisher.ErrInvalidHeader},
+		"a value not in UTF-8": {header("a", "\xff"), publisher.ErrInvalidHeader},
+		"no time":              {untimed, publisher.ErrInvalidHeader},
 	} {
-		if err := s.Publish(t.Context(), o); !errors.Is(err, want) {
-			t.Errorf("got %v, want %v", err, want)
+		if _, err := s.Publish(t.Context(), o.report); !errors.Is(err, o.want) {
+			t.Errorf("%s: got %v, want %v", what, err, o.want)
 		}
 	}
 	if diff := cmp.Diff(spool.Stats{}, s.Stats()); diff != "" {
@@ -291,7 +305,7 @@ func TestAClosedSpoolSaysSo(t *testing.T) {
 	publish(t, s, numbered(0, 0))
 	shut(t, s)
 	shut(t, s)
-	if err := s.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrClosed) {
+	if _, err := s.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, spool.ErrClosed) {
 		t.Errorf("Publish: %v", err)
 	}
 	if err := s.Run(t.Context(), p); !errors.Is(err, spool.ErrClosed) {
@@ -345,7 +359,7 @@ func TestCloseMayComeAtAnyTime(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				for {
-					err := s.Publish(t.Context(), numbered(0, 0))
+					_, err := s.Publish(t.Context(), numbered(0, 0))
 					if errors.Is(err, spool.ErrClosed) {
 						return
 					}
@@ -392,131 +406,46 @@ func TestAClosedPublisherEndsRun(t *testing.T) {
 	}
 }
 
-// refusals collects what a server refused for good.
-type refusals struct {
-	mu  sync.Mutex // guards all
-	all []string
-}
-
-func (r *refusals) note(report publisher.Outgoing, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var cause *publisher.RefusedError
-	switch {
-	case errors.Is(err, publisher.ErrTooLarge):
-		r.all = append(r.all, report.EventID+" too large")
-	case errors.Is(err, publisher.ErrDuplicate):
-		r.all = append(r.all, report.EventID+" duplicate")
-	case errors.As(err, &cause):
-		r.all = append(r.all, fmt.Sprint(report.EventID, " refused ", cause.ErrorCode))
-	case errors.Is(err, publisher.ErrNotAllowed):
-		r.all = append(r.all, report.EventID+" not allowed")
-	}
-}
-
-func TestWhatIsRefusedForGoodBlocksNothing(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL(), func(c *jetstream.StreamConfig) {
-		c.MaxMsgSize, c.Duplicates = 32<<10, time.Minute
-	})
-	var got refusals
+// One time that is far ahead, of a caller or of a clock that was wrong for a while, must not let times go back.
+func TestTimesGoUpOverARestartWhateverWasFarAhead(t *testing.T) {
+	noon := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	dir := t.TempDir()
-	s := open(t, dir, spool.Options{GiveUpAfter: 300 * time.Millisecond, OnRefused: got.note})
-	large := numbered(1, 40<<10)
-	large.EventID = "a"
-	sameID := func(n int, id string) publisher.Outgoing {
-		o := numbered(n, 0)
-		o.EventID, o.Header = id, map[string][]string{"Nats-Msg-Id": {"same"}}
-		return o
-	}
-	other := numbered(4, 0)
-	other.EventID, other.Header = "c", map[string][]string{"Nats-Expected-Stream": {"OTHER"}}
-	publish(t, s, numbered(0, 0), large, sameID(2, "x"), sameID(3, "b"), other, numbered(5, 0))
-	run(t, s, connect(t, server.ClientURL(), quick))
-	empty(t, s)
-	if diff := cmp.Diff([]int{0, 2, 5}, platforms(t, stored(t, stream))); diff != "" {
-		t.Errorf("stored (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"a too large", "b duplicate", "c refused 10060"}, got.all); diff != "" {
-		t.Errorf("refused (-want +got):\n%s", diff)
-	}
-	shut(t, s)
-	if diff := cmp.Diff(spool.Stats{Sent: 3, Refused: 3}, open(t, dir, spool.Options{}).Stats()); diff != "" {
-		t.Errorf("after a restart (-want +got):\n%s", diff)
-	}
-}
-
-func TestAReportIsKeptWhileTheFaultMayBeTheServers(t *testing.T) {
-	users := func(o *server.Options) {
-		o.Users = []*server.User{
-			{Username: "admin", Password: "secret"},
-			{Username: "agent", Password: "secret", Permissions: &server.Permissions{
-				Publish: &server.SubjectPermission{Allow: []string{"compliance.status.*.d1"}},
-			}},
-		}
-	}
-	server := startServer(t, users)
-	address := server.Addr().String()
-	stream := makeStream(t, "nats://admin:secret@"+address)
-	quick := quick
-	quick.AckTimeout = 50 * time.Millisecond
-
-	t.Run("wrong credentials, for ever", func(t *testing.T) {
-		s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
-		publish(t, s, numbered(0, 0))
-		p := connect(t, "nats://agent:wrong@"+address, quick)
-		if _, err := p.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, publisher.ErrCredentials) {
-			t.Fatalf("got %v", err)
-		}
-		stop := run(t, s, p)
-		for range 3 { // As long as some attempts of Run take.
-			if _, err := p.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, publisher.ErrCredentials) {
-				t.Fatalf("got %v", err)
+	start := func(now time.Time, own ...time.Time) (last time.Time) {
+		s := open(t, dir, spool.Options{NoSync: true, Now: func() time.Time { return now }})
+		defer shut(t, s)
+		for _, at := range append(own, time.Time{}) {
+			o := numbered(0, 0)
+			o.EventTime = at
+			got, err := s.Publish(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
 			}
+			last = got.EventTime
 		}
-		_ = stop()
-		if stats := s.Stats(); stats.Refused != 0 || stats.Waiting != 1 {
-			t.Fatalf("%+v", stats)
-		}
-		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
-		empty(t, s)
-		if stats := s.Stats(); stats.Sent != 1 {
-			t.Errorf("%+v", stats)
-		}
-	})
-	t.Run("a subject that is not allowed, for a time", func(t *testing.T) {
-		var got refusals
-		s := open(t, t.TempDir(), spool.Options{GiveUpAfter: 200 * time.Millisecond, OnRefused: got.note})
-		other := numbered(1, 0)
-		other.Key.Device, other.EventID = "d2", "a"
-		publish(t, s, other, numbered(2, 0))
-		from := time.Now()
-		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
-		empty(t, s)
-		if took := time.Since(from); took < 200*time.Millisecond {
-			t.Errorf("given up after %v", took)
-		}
-		if diff := cmp.Diff([]string{"a not allowed"}, got.all); diff != "" {
-			t.Errorf("refused (-want +got):\n%s", diff)
-		}
-		if diff := cmp.Diff([]int{0, 2}, platforms(t, stored(t, stream))); diff != "" {
-			t.Errorf("stored (-want +got):\n%s", diff)
-		}
-	})
+		return last
+	}
+	start(noon.AddDate(1, 0, 0))
+	first := start(noon, noon.AddDate(2, 0, 0))
+	if !first.Equal(noon) {
+		t.Errorf("got %v, want %v: the clock was right again", first, noon)
+	}
+	if second := start(noon.Add(-time.Minute)); !second.After(first) || second.Sub(first) > time.Minute {
+		t.Errorf("%v, and after a restart %v", first, second)
+	}
 }
 
-func TestAPublisherThatGivesUpDoesNotLoseTheReport(t *testing.T) {
+func TestRunReturnsTheErrorOfItsContext(t *testing.T) {
 	server := startServer(t)
-	o := quick
-	o.MaxAttempts = 1
-	p := connect(t, server.ClientURL(), o)
-	s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
-	publish(t, s, numbered(0, 0))
-	run(t, s, p)
-	eventually(t, "some attempts that no stream takes", func() bool { return attempts(t, server) >= 3 })
-	makeStream(t, server.ClientURL())
-	empty(t, s)
-	if stats := s.Stats(); stats.Sent != 1 || stats.Refused != 0 {
-		t.Errorf("%+v", stats)
+	p := connect(t, server.ClientURL(), quick)
+	s := open(t, t.TempDir(), spool.Options{NoSync: true})
+	for range 2 { // With nothing to send, and with a report that no stream takes.
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan error)
+		go func() { ended <- s.Run(ctx, p) }()
+		cancel(errors.New("the caller's own reason"))
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+		publish(t, s, numbered(0, 0))
 	}
 }
