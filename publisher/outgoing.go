@@ -72,15 +72,28 @@ func (s *Stamper) subject(o Outgoing) (string, error) {
 		return o.Key.Subject(), nil
 	}
 	_, _, parsed := compliance.ParseSubject(o.Subject)
-	if parsed == nil || o.Key != (compliance.Key{}) || s.device != "" || !strings.HasPrefix(o.Subject, compliance.StatusPrefix) {
+	if parsed == nil || o.Key != (compliance.Key{}) || s.device != "" || !ValidSubject(o.Subject) {
 		return "", ErrInvalidKey
 	}
-	for token := range strings.SplitSeq(o.Subject, ".") {
+	return o.Subject, nil
+}
+
+// maxSubject is how long a subject may be, in bytes: less than a server takes in a line
+// of its protocol, 4 KiB, with all that stands beside it.
+const maxSubject = 3 << 10
+
+// ValidSubject reports whether a report can be published to a subject, also where that
+// names no record, so that the report is refused.
+func ValidSubject(subject string) bool {
+	if !strings.HasPrefix(subject, compliance.StatusPrefix) || !utf8.ValidString(subject) || len(subject) > maxSubject {
+		return false
+	}
+	for token := range strings.SplitSeq(subject, ".") {
 		if token == "" || token == "*" || token == ">" || strings.ContainsFunc(token, notInSubject) {
-			return "", ErrInvalidKey
+			return false
 		}
 	}
-	return o.Subject, nil
+	return true
 }
 
 func notInSubject(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }

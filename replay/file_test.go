@@ -58,7 +58,7 @@ func TestAFileGivesBackWhatWasWritten(t *testing.T) {
 				Stream:    rapid.SampledFrom([]string{"", "COMPLIANCE_STATUS"}).Draw(t, "stream"),
 				Misplaced: rapid.Bool().Draw(t, "misplaced"), Incomplete: rapid.Bool().Draw(t, "incomplete"),
 				Envelope: compliance.Envelope{
-					Subject: "compliance.status.p.d", Sequence: rapid.Uint64().Draw(t, "sequence"),
+					Subject: rapid.SampledFrom([]string{"compliance.status.p.d", "compliance.status.\xff.d"}).Draw(t, "subject"), Sequence: rapid.Uint64().Draw(t, "sequence"),
 					Body:   []byte(text.Draw(t, "body")),
 					Stored: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC(),
 					Header: map[string][]string{"ce-id": {text.Draw(t, "id"), text.Draw(t, "second")}, "x": {text.Draw(t, "x")}},
@@ -107,6 +107,7 @@ func TestAWrongLineIsNamed(t *testing.T) {
 		{"a header twice", begin + `{` + stored + `,"payload":"","headers":{"a":["x"]},"headersBase64":{"a":["e30="]}}` + "\n", "both", 2},
 		{"a wrong store time", begin + `{"stored":"2026-01-31T12:00:00Z","subject":"compliance.status.p.d","payload":""}` + "\n", "nine digits", 2},
 		{"no store time", begin + `{"subject":"compliance.status.p.d","payload":""}` + "\n", "nine digits", 2},
+		{"two subjects", begin + `{` + stored + `,"subjectBase64":"Y29tcGxpYW5jZS5zdGF0dXMucC7/","payload":""}` + "\n", "subject", 2},
 		{"another subject", begin + `{"stored":"2026-01-31T12:00:00.000000000Z","subject":"a.b","payload":""}` + "\n", "subject", 2},
 		{"too long", begin + strings.Repeat(" ", 1<<20) + "\n", "longer than 1 MiB", 2},
 	} {

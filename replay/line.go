@@ -28,8 +28,10 @@ type line struct {
 	Stream   string `json:"stream,omitzero"`
 	Sequence uint64 `json:"sequence,omitzero"`
 	// Stored is the store time, as FormatStored has it.
-	Stored  string `json:"stored"`
-	Subject string `json:"subject"`
+	Stored string `json:"stored"`
+	// Exactly one of these is there; the second one where the subject is not UTF-8.
+	Subject       string `json:"subject,omitzero"`
+	SubjectBase64 string `json:"subjectBase64,omitzero"`
 	// Misplaced and Incomplete are as in Report.
 	Misplaced  bool                `json:"misplaced,omitzero"`
 	Incomplete bool                `json:"incomplete,omitzero"`
@@ -46,8 +48,13 @@ type line struct {
 func lineOf(r *Report) line {
 	l := line{
 		Stream: r.Stream, Sequence: r.Envelope.Sequence, Stored: compliance.FormatStored(r.Envelope.Stored),
-		Subject: r.Envelope.Subject, Misplaced: r.Misplaced, Incomplete: r.Incomplete,
+		Misplaced: r.Misplaced, Incomplete: r.Incomplete,
 		Headers: map[string][]string{}, HeadersBase64: map[string][]string{},
+	}
+	if subject := r.Envelope.Subject; utf8.ValidString(subject) {
+		l.Subject = subject
+	} else {
+		l.SubjectBase64 = base64.StdEncoding.EncodeToString([]byte(subject))
 	}
 	for name, values := range r.Envelope.Header {
 		switch {
@@ -80,7 +87,7 @@ func allUTF8(values []string) bool {
 
 var (
 	errPayload = errors.New("exactly one of payload and payloadBase64 must be there")
-	errBase64  = errors.New("payloadBase64 and headersBase64 must be in standard base64 with padding")
+	errBase64  = errors.New("payloadBase64, headersBase64 and subjectBase64 must be in standard base64 with padding")
 	errStored  = errors.New("stored must be a time in UTC with nine digits of a second, as 2026-01-31T12:00:00.000000000Z")
 	errTwice   = errors.New("a header is both in headers and in headersBase64")
 	errSubject = errors.New("the subject must be " + compliance.StatusPrefix + "<policy>.<device>")
@@ -97,10 +104,11 @@ func (l *line) report() (Report, error) {
 	if err != nil {
 		nanos = stored.Time()
 	}
-	if !strings.HasPrefix(l.Subject, compliance.StatusPrefix) {
-		return r, errSubject
+	subject, err := l.subject()
+	if err != nil {
+		return r, err
 	}
-	r.Envelope = compliance.Envelope{Subject: l.Subject, Sequence: l.Sequence, Stored: nanos, Header: map[string][]string{}}
+	r.Envelope = compliance.Envelope{Subject: subject, Sequence: l.Sequence, Stored: nanos, Header: map[string][]string{}}
 	maps.Copy(r.Envelope.Header, l.Headers)
 	for name, values := range l.HeadersBase64 {
 		if _, there := r.Envelope.Header[name]; there {
@@ -125,6 +133,21 @@ func (l *line) report() (Report, error) {
 		return r, errBase64
 	}
 	return r, nil
+}
+
+func (l *line) subject() (string, error) {
+	subject := l.Subject
+	if l.SubjectBase64 != "" {
+		text, err := base64.StdEncoding.Strict().DecodeString(l.SubjectBase64)
+		if err != nil {
+			return "", errBase64
+		}
+		subject = string(text)
+	}
+	if !strings.HasPrefix(subject, compliance.StatusPrefix) || l.Subject != "" && l.SubjectBase64 != "" {
+		return "", errSubject
+	}
+	return subject, nil
 }
 
 // appendLine appends a value and a line break.

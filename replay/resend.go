@@ -18,9 +18,10 @@ import (
 const invalid = "invalid"
 
 var (
-	// ErrUnsendable says that a report cannot be sent so that it stays the same: its
-	// event id has characters that the NATS client takes away.
-	ErrUnsendable = errors.New("the event id has a control character or a space at an end, or is not UTF-8, which cannot be sent again as it is")
+	// ErrUnsendable says that a report which is right cannot be sent so that it stays the
+	// same: its event id has characters that the NATS client takes away, or it is too
+	// large with its first store time beside it.
+	ErrUnsendable = errors.New("the report cannot be sent again as it is")
 	// ErrRefused says that a report cannot be sent, and would be refused as before if
 	// it could.
 	ErrRefused = errors.New("the report was refused, would be refused again, and cannot be sent as it was")
@@ -44,7 +45,7 @@ func Resend(r *Report) (publisher.Outgoing, error) {
 	case rejection != nil:
 		return publisher.Outgoing{}, ErrRefused
 	default:
-		return publisher.Outgoing{}, ErrUnsendable
+		return publisher.Outgoing{}, fmt.Errorf("%w: its event id has a control character or a space at an end, or is not UTF-8", ErrUnsendable)
 	}
 	sentTime, sentStored := r.Envelope.TimeHeaders()
 	first, ok := compliance.TicksOf(r.Envelope.Stored)
@@ -63,10 +64,13 @@ func Resend(r *Report) (publisher.Outgoing, error) {
 	}
 	key, _, err := compliance.ParseSubject(r.Envelope.Subject)
 	if err != nil {
+		if !publisher.ValidSubject(r.Envelope.Subject) {
+			return publisher.Outgoing{}, ErrRefused
+		}
 		o.Subject = r.Envelope.Subject
 	}
 	o.Key = key
-	return fitted(r, o)
+	return fitted(r, o, rejection)
 }
 
 // timeHeader is ce-time with the event time that the law took.
@@ -106,9 +110,13 @@ func refusedHeader(sent string) string {
 
 // fitted adds the headers that are kept and decide nothing, unless the report becomes
 // larger than the streams take by them.
-func fitted(r *Report, o publisher.Outgoing) (publisher.Outgoing, error) {
+func fitted(r *Report, o publisher.Outgoing, rejection *compliance.Rejection) (publisher.Outgoing, error) {
 	if size(o) > publisher.MaxReport {
-		return publisher.Outgoing{}, fmt.Errorf("%w: with its first store time it is larger than 64 KiB", ErrRefused)
+		err := ErrRefused
+		if rejection == nil {
+			err = ErrUnsendable
+		}
+		return publisher.Outgoing{}, fmt.Errorf("%w: with its first store time it is larger than 64 KiB", err)
 	}
 	for name, values := range r.Envelope.Kept() {
 		if decides(name) || !sendable(name, values) {

@@ -173,6 +173,28 @@ func TestAnIDThatCannotBeSentIsNotSentAsAnother(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBeSentIsToldByItself(t *testing.T) {
+	for name, c := range map[string]struct {
+		envelope compliance.Envelope
+		want     error
+	}{
+		"a space in the subject":            {compliance.Envelope{Subject: "compliance.status.p.d\u00a0x"}, replay.ErrRefused},
+		"a control character in it":         {compliance.Envelope{Subject: "compliance.status.p.\x01d"}, replay.ErrRefused},
+		"a wildcard in it":                  {compliance.Envelope{Subject: "compliance.status.p.*"}, replay.ErrRefused},
+		"a subject that is not UTF-8":       {compliance.Envelope{Subject: "compliance.status.p.\xff"}, replay.ErrRefused},
+		"a subject that is too long":        {compliance.Envelope{Subject: "compliance.status.p." + strings.Repeat("d", 4000)}, replay.ErrRefused},
+		"a report that is right and large":  {compliance.Envelope{Subject: "compliance.status.p.d", Header: map[string][]string{"ce-id": {strings.Repeat("x", 65480)}}, Body: []byte(`{}`)}, replay.ErrUnsendable},
+		"a report that is wrong and large":  {compliance.Envelope{Subject: "compliance.status.p.d", Header: map[string][]string{"ce-id": {strings.Repeat("x", 65480)}}, Body: []byte(`[]`)}, replay.ErrRefused},
+		"a wrong subject that can be sent":  {compliance.Envelope{Subject: "compliance.status.p.d.x", Body: []byte(`{}`)}, nil},
+		"a wrong subject in UTF-8, as well": {compliance.Envelope{Subject: "compliance.status.p.ü", Body: []byte(`{}`)}, nil},
+	} {
+		c.envelope.Stored = stored
+		if _, err := replay.Resend(&replay.Report{Envelope: c.envelope}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
 func TestWhatIsKeptOfAReport(t *testing.T) {
 	e := compliance.Envelope{
 		Subject: "compliance.status.p.d", Stored: stored, Body: []byte(`{"lastReportedDateTime":"2026-05-01T00:00:00Z"}`),

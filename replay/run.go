@@ -218,7 +218,8 @@ func (r *run) send(ctx, sending context.Context, report *Report, fail func(error
 func (r *run) ended(n uint64, nameless bool, ack publisher.Ack, err error, fail func(error)) {
 	asks := r.results != nil && !nameless
 	switch {
-	case errors.Is(err, publisher.ErrTooLarge):
+	case errors.Is(err, publisher.ErrTooLarge), errors.Is(err, publisher.ErrInvalidKey), errors.Is(err, publisher.ErrInvalidHeader),
+		errors.Is(err, publisher.ErrInvalidTime):
 		if asks {
 			r.results.forget(n)
 		}

@@ -31,8 +31,8 @@ func newCapture(c *common) *cobra.Command {
 		Long: `Writes the reports that the streams hold now, in the order in which they were stored, refused ones
 included: a line with the version, then one line of JSON for each report,
 {"stream":"…","sequence":1,"stored":"…Z","subject":"…","headers":{"ce-id":["…"]},"payload":"…"},
-where a payload that is not UTF-8 is payloadBase64 instead, and headers with such values are in
-headersBase64.
+where a payload that is not UTF-8 is payloadBase64 instead, a subject subjectBase64, and headers
+with such values are in headersBase64.
 
 With --file the reports are in a temporary file beside it until all are written: a file of that
 name is complete, and one that was there before is replaced only then. Reports hold device ids and
@@ -44,7 +44,7 @@ Exit status: 0 when all is written, 1 otherwise, 2 wrong usage.`,
   complianced capture --device my-device | gzip > device.ndjson.gz`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := p.choose.filter()
+			filter, err := p.choose.filter(cmd)
 			if err != nil {
 				return err
 			}

@@ -56,7 +56,7 @@ func (h *choice) add(cmd *cobra.Command) {
 }
 
 // notEmpty refuses flags that were given and say nothing: a script whose variable is not
-// set would mean all dead letters.
+// set would mean all of them.
 func notEmpty(cmd *cobra.Command, names ...string) error {
 	for _, name := range names {
 		f := cmd.Flags().Lookup(name)

@@ -150,7 +150,7 @@ func (p *replaying) check(cmd *cobra.Command) (replay.Filter, error) {
 	if err := errors.Join(p.to.checkPasswords(cmd), p.to.checkServers()); err != nil {
 		return replay.Filter{}, err
 	}
-	return p.choose.filter()
+	return p.choose.filter(cmd)
 }
 
 // end prints the table and says whether all went well.

@@ -36,7 +36,11 @@ func (s *selecting) add(cmd *cobra.Command) {
 }
 
 // filter is the part of the flags that looks into the reports.
-func (s *selecting) filter() (f replay.Filter, err error) {
+func (s *selecting) filter(cmd *cobra.Command) (f replay.Filter, err error) {
+	if err := notEmpty(cmd, "since", "until", "policy", "device", "code", "allow-policies", "file", "resume",
+		"to-data-dir", "to-"+natsURLFlag, "to-"+redisURLFlag); err != nil {
+		return f, err
+	}
 	f = replay.Filter{Policy: s.policy, Device: s.device, Allow: s.allow}
 	for name, id := range map[string]string{"policy": s.policy, "device": s.device} {
 		if id != "" && !compliance.ValidID(id) {
