@@ -83,7 +83,10 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 		return nil, err
 	}
 	s.bounds[name] = b
-	r := &reader{js: s.js, name: name, partitions: partitions, next: first, last: b.Last, until: s.selection.Until, since: s.selection.Since}
+	r := &reader{
+		js: s.js, name: name, partitions: partitions, next: first, last: b.Last, created: info.Created,
+		until: s.selection.Until, since: s.selection.Since,
+	}
 	if first > b.Last {
 		return r, nil
 	}
@@ -101,7 +104,7 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 }
 
 var (
-	errMadeAnew = errors.New("it was made anew since the replay began, so that this cannot be continued; begin again without --resume")
+	errMadeAnew = errors.New("it was made anew or set back since the replay began, so that this cannot be continued; begin again without --resume")
 	errAgedOut  = errors.New("it has lost reports since the replay began, by which the order is another one; begin again without --resume")
 )
 
@@ -127,6 +130,15 @@ func (s *Streams) Bounds() map[string]Bounds { return s.bounds }
 
 // Total is how many reports there are at most.
 func (s *Streams) Total() uint64 { return s.total }
+
+// Gone is how many reports the streams have lost, by their age for example, since the
+// replay began and before they were read.
+func (s *Streams) Gone() (n uint64) {
+	for _, r := range s.readers {
+		n += r.gone
+	}
+	return n
+}
 
 // Close waits until nothing is read any more.
 func (s *Streams) Close() {
@@ -180,6 +192,10 @@ type reader struct {
 	// next is the first sequence that was not read; 0 is the first one since. The last
 	// one is that of the replay.
 	next, last uint64
+	// created is when the stream was made, gone how many of its reports it has lost before
+	// they were read.
+	created time.Time
+	gone    uint64
 	// consumer is nil where it has to be made anew.
 	consumer jetstream.Consumer
 	// coming is what is being read; nil where nothing more comes.
@@ -247,6 +263,7 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, last uint64) (f fet
 // take takes what was read, and has more read where there is more.
 func (r *reader) take(ctx context.Context, f fetched) error {
 	for _, e := range f.messages {
+		r.miss(min(e.Sequence, r.last+1))
 		if e.Sequence > r.last || !r.until.IsZero() && e.Stored.After(r.until) {
 			f.ended = true
 			break
@@ -267,17 +284,32 @@ func (r *reader) take(ctx context.Context, f fetched) error {
 	return nil
 }
 
+// miss notes that the next report which is there, or the end, is at this sequence.
+func (r *reader) miss(at uint64) {
+	if r.next > 0 && at > r.next {
+		r.gone += at - r.next
+		r.next = at
+	}
+}
+
 // recover goes on after nothing came: for as long as the server is away, and where the
 // stream still has what is to come.
 func (r *reader) recover(ctx context.Context, failed error) error {
 	for {
 		look, cancel := context.WithTimeout(ctx, fetchWait)
 		stream, err := r.js.Stream(look, r.name)
-		if err == nil && stream.CachedInfo().State.FirstSeq > r.last {
-			cancel()
-			return nil // All that was to come is too old by now.
-		}
 		if err == nil {
+			info := stream.CachedInfo()
+			switch {
+			case !info.Created.Equal(r.created) || info.State.LastSeq < r.last:
+				cancel()
+				return errMadeAnew
+			case info.State.FirstSeq > r.last: // All that was to come is too old by now.
+				cancel()
+				r.miss(r.last + 1)
+				return nil
+			}
+
 			r.failures++
 			err = r.consume(look)
 		}

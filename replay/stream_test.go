@@ -150,3 +150,39 @@ func TestAnotherStreamIsNotContinued(t *testing.T) {
 		t.Errorf("made anew: %v", err)
 	}
 }
+
+// TestReportsThatAreGoneBeforeTheyAreReadAreCounted has a stream lose its oldest reports
+// while it is read: some of those to come, and all of them.
+func TestReportsThatAreGoneBeforeTheyAreReadAreCounted(t *testing.T) {
+	for _, left := range []int64{100, 0} {
+		b := startBroker(t, 1)
+		const n = 2000
+		for i := range n {
+			b.publish(fmt.Sprintf("compliance.status.p.d%d", i), `{}`)
+		}
+		streams := b.open(replay.Selection{})
+		if _, err := streams.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stream, err := b.js.Stream(t.Context(), "COMPLIANCE_STATUS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := stream.CachedInfo().Config
+		config.MaxMsgs = max(left, 1)
+		if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		if left == 0 { // What is kept came later.
+			b.publish("compliance.status.p.d", `{}`)
+		}
+		reports, err := all(streams)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := 1 + uint64(len(reports))
+		if gone := streams.Gone(); gone == 0 || read+gone != n {
+			t.Errorf("%d are left: %d were read and %d gone, of %d", left, read, gone, n)
+		}
+	}
+}

@@ -92,7 +92,7 @@ func (c *common) capture(cmd *cobra.Command, p *capturing, filter replay.Filter)
 		return explain(nc, fmt.Errorf("capture: %w", err))
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%d reports written\n", n)
-	return nil
+	return goneMeanwhile(streams)
 }
 
 // copyReports writes the reports of a source.

@@ -374,10 +374,19 @@ func TestAWordIsQuotedAsAShellTakesIt(t *testing.T) {
 func TestEmptyFlagsOfReplayAndCaptureAreWrongUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"replay", "--stream", "--policy="}, {"replay", "--stream", "--device="}, {"replay", "--stream", "--code="}, {"replay", "--stream", "--since="},
-		{"replay", "--stream", "--until="}, {"replay", "--stream", "--allow-policies="}, {"replay", "--stream", "--resume="},
-		{"replay", "--stream", "--to-data-dir="}, {"replay", "--stream", "--to-nats-url="}, {"replay", "--stream", "--to-redis-url="},
-		{"capture", "--policy="}, {"capture", "--file="}, {"capture", "--since="},
+		{"replay", "--stream", "--policy="},
+		{"replay", "--stream", "--device="},
+		{"replay", "--stream", "--code="},
+		{"replay", "--stream", "--since="},
+		{"replay", "--stream", "--until="},
+		{"replay", "--stream", "--allow-policies="},
+		{"replay", "--stream", "--resume="},
+		{"replay", "--stream", "--to-data-dir="},
+		{"replay", "--stream", "--to-nats-url="},
+		{"replay", "--stream", "--to-redis-url="},
+		{"capture", "--policy="},
+		{"capture", "--file="},
+		{"capture", "--since="},
 	} {
 		if _, stderr, status := command(t, "", args...); status != 2 || !strings.Contains(stderr, "is empty") {
 			t.Errorf("%v: status %d: %s", args, status, stderr)

@@ -211,7 +211,7 @@ func (s *replayRun) predict(ctx context.Context) error {
 	}
 	table, err := replay.Predict(ctx, s.ordered(told.add), p)
 	told.end()
-	return s.end(table, err)
+	return errors.Join(s.end(table, err), goneMeanwhile(s.source))
 }
 
 // send sends the reports.
@@ -259,7 +259,16 @@ func (s *replayRun) send(ctx context.Context) error {
 	if err != nil {
 		return s.end(table, s.interrupted(ctx, explain(nc, err)))
 	}
-	return errors.Join(s.end(table, nil), os.Remove(s.kept))
+	return errors.Join(s.end(table, nil), goneMeanwhile(s.source), os.Remove(s.kept))
+}
+
+// goneMeanwhile is an error where the streams have lost reports before these were read.
+func goneMeanwhile(source replay.Source) error {
+	streams, ok := source.(*replay.Streams)
+	if !ok || streams.Gone() == 0 {
+		return nil
+	}
+	return fmt.Errorf("the stream has lost %d reports before they were read: they were older than its --max-age by then", streams.Gone())
 }
 
 // before is how many reports are passed that the source does not count any more.
