@@ -133,7 +133,7 @@ func (p *replaying) check(cmd *cobra.Command) (replay.Filter, error) {
 		return replay.Filter{}, usagef("--since, --until and --from-seq do not go with --file: give them to capture")
 	case p.dead && p.choose.from > 0:
 		return replay.Filter{}, usagef("--from-seq goes with --stream")
-	case p.rate < 0:
+	case !(p.rate >= 0): // Nor is what is no number.
 		return replay.Filter{}, usagef("--rate is at least 0")
 	case p.timeout < 0:
 		return replay.Filter{}, usagef("--result-timeout is at least 0")

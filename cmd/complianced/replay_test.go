@@ -231,6 +231,9 @@ func TestAReplayGoesOnWhereItWas(t *testing.T) {
 		_ = first.Process.Kill()
 		_ = first.Wait()
 		at := position()
+		if _, stderr, status := s.tries(append(args[:len(args):len(args)], "--wait")...); status != 2 || !strings.Contains(stderr, "another replay") {
+			t.Errorf("with --wait from now on: status %d: %s", status, stderr)
+		}
 
 		var stderr strings.Builder
 		next := exec.Command(binary, append(args, "--rate", "500")...)
@@ -366,6 +369,15 @@ func TestAWordIsQuotedAsAShellTakesIt(t *testing.T) {
 		out, err := exec.Command("sh", "-c", "printf %s "+complianced.Quoted(word)).Output()
 		if err != nil || string(out) != word {
 			t.Errorf("%q comes back as %q: %v", word, out, err)
+		}
+	}
+}
+
+func TestWrongFlagsOfReplay(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--stream", "--rate", "NaN"}, {"--stream", "--rate", "-1"}, {"--file", os.DevNull}, {"--file", "nothing-is-here"}, {}} {
+		if _, stderr, status := command(t, "", append([]string{"replay"}, args...)...); status != 2 {
+			t.Errorf("%v: status %d: %s", args, status, stderr)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func (s *replayRun) load() error {
 	case err != nil:
 		return usagef("--resume %s: %w", s.kept, err)
 	case before.Of != of:
-		return usagef("--resume %s is of another replay: give the same source, filters, order and servers, or another file", s.kept)
+		return usagef("--resume %s is of another replay: give the same source, filters, order, servers and --wait, or another file", s.kept)
 	}
 	s.position = before
 	return nil
@@ -96,11 +96,17 @@ func (s *replayRun) words() (string, error) {
 		if err != nil {
 			return "", usagef("--file: %w", err)
 		}
-		source = fmt.Sprintf("file %s of %d bytes", path, info.Size())
+		if !info.Mode().IsRegular() { // It is read twice.
+			return "", usagef("--file %s is no file; give - and have it come from standard input", p.file)
+		}
+		source = fmt.Sprintf("file %s of %d bytes of %s", path, info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))
 	}
 	order := "in order"
 	if p.shuffle {
 		order = "shuffled by " + itoa(p.seed)
+	}
+	if p.wait { // The table of both runs has the rows of one.
+		order += ", with results"
 	}
 	return strings.Join([]string{
 		source, p.choose.words(), order,
