@@ -231,7 +231,7 @@ func TestAReplayGoesOnWhereItWas(t *testing.T) {
 		_ = first.Process.Kill()
 		_ = first.Wait()
 		at := position()
-		if _, stderr, status := s.tries(append(args[:len(args):len(args)], "--wait")...); status != 2 || !strings.Contains(stderr, "another replay") {
+		if _, stderr, status := s.tries(append(slices.Clip(args), "--wait")...); status != 2 || !strings.Contains(stderr, "another replay") {
 			t.Errorf("with --wait from now on: status %d: %s", status, stderr)
 		}
 
