@@ -14,6 +14,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 // outcomes collects what the calls of done were given.
@@ -38,7 +39,7 @@ func TestAsyncReportsAreStoredAndEachIsToldOnce(t *testing.T) {
 	s := startServer(t)
 	stream := s.stream(t)
 	before := goleak.IgnoreCurrent()
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	const reports = 1000
 	times := make([]time.Time, reports)
 	calls := make([]atomic.Int32, reports)
@@ -73,11 +74,11 @@ func TestAsyncReportsAreStoredAndEachIsToldOnce(t *testing.T) {
 
 func TestAsyncStampsBeforeItReturns(t *testing.T) {
 	s := startServer(t)
-	s.stop() // Nothing can be sent, so all of them are under way at once.
+	s.Stop() // Nothing can be sent, so all of them are under way at once.
 	var stamps atomic.Int32
 	o := quick
 	o.Now = func() time.Time { stamps.Add(1); return time.Now() }
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	var got outcomes
 	for n := range int32(50) {
 		if err := p.PublishAsync(t.Context(), publisher.Outgoing{Key: key, Body: body}, got.done); err != nil {
@@ -105,7 +106,7 @@ func TestAsyncWaitsWhileTooManyAreUnderWay(t *testing.T) {
 	standIn(t, s, func(_ *nats.Conn, report *nats.Msg) { reports <- report })
 	o := quick
 	o.AckTimeout, o.MaxInFlight = time.Hour, 3
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	var got outcomes
 	publish := func(ctx context.Context) error {
 		return p.PublishAsync(ctx, publisher.Outgoing{Key: key, Body: body}, got.done)
@@ -163,7 +164,7 @@ func TestAsyncTellsWhatPublishReturns(t *testing.T) {
 	s.stream(t)
 	o := quick
 	o.MaxInFlight = 1
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	finished, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.PublishAsync(finished, publisher.Outgoing{Key: key, Body: body}, nil); !errors.Is(err, context.Canceled) {
@@ -194,7 +195,7 @@ func TestAsyncTriesAgainWithTheSameIDAndTime(t *testing.T) {
 	l := startLink(t, s)
 	o := quick
 	o.AckTimeout = 300 * time.Millisecond
-	p := connect(t, l.url(), o)
+	p := natstest.Publisher(t, l.url(), o)
 	if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +234,7 @@ func TestCloseMayComeAtAnyTimeOfAsync(t *testing.T) {
 	o := quick
 	o.MaxInFlight = 4
 	for range 20 {
-		p := connect(t, s.ClientURL(), o)
+		p := natstest.Publisher(t, s.ClientURL(), o)
 		var taken, told atomic.Int32
 		var wg sync.WaitGroup
 		for range 10 {

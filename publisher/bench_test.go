@@ -7,6 +7,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 // One report after the other is bound by the round trip to the server; many
@@ -14,7 +15,7 @@ import (
 func BenchmarkPublish(b *testing.B) {
 	s := startServer(b)
 	s.stream(b)
-	p := connect(b, s.ClientURL(), publisher.Options{})
+	p := natstest.Publisher(b, s.ClientURL(), publisher.Options{})
 	report := publisher.Outgoing{Key: key, Body: body}
 
 	b.Run("serial", func(b *testing.B) {
@@ -65,7 +66,7 @@ func BenchmarkPublishAndWait(b *testing.B) {
 		acknowledge(report)
 		answer(nc, report, compliance.Result{Outcome: compliance.Unchanged, Stream: "S", Sequence: 7})
 	})
-	p := connect(b, s.ClientURL(), publisher.Options{})
+	p := natstest.Publisher(b, s.ClientURL(), publisher.Options{})
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := p.PublishAndWait(b.Context(), publisher.Outgoing{Key: key, Body: body}); err != nil {

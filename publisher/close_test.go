@@ -10,12 +10,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 func TestAClosedPublisherSaysSo(t *testing.T) {
 	s := startServer(t)
 	s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	p.Close()
 	p.Close()
 	if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); !errors.Is(err, publisher.ErrClosed) {
@@ -47,7 +48,7 @@ func TestAClosedConnectionIsNotTriedAgain(t *testing.T) {
 func TestTheConnectionMayBeClosedWhileAReportWaits(t *testing.T) {
 	s := startServer(t)
 	nc := s.connect(t)
-	s.stop()
+	s.Stop()
 	inside := make(chan struct{})
 	p, err := publisher.New(nc, publisher.Options{
 		AckTimeout: time.Hour, Now: func() time.Time { close(inside); return time.Now() },
@@ -69,7 +70,7 @@ func TestCloseWaitsForThePubAck(t *testing.T) {
 	s := startServer(t)
 	reports := make(chan *nats.Msg, 1)
 	standIn(t, s, func(_ *nats.Conn, report *nats.Msg) { reports <- report })
-	p := connect(t, s.ClientURL(), publisher.Options{AckTimeout: time.Hour})
+	p := natstest.Publisher(t, s.ClientURL(), publisher.Options{AckTimeout: time.Hour})
 	done := start(func() (publisher.Ack, error) { return p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}) })
 	report := <-reports
 	closed := start(func() (struct{}, error) { p.Close(); return struct{}{}, nil })
@@ -93,7 +94,7 @@ func TestCloseEndsWhatCannotEndByItself(t *testing.T) {
 	s := startServer(t)
 	o := quick
 	o.RetryWait, o.RetryWaitMax = time.Hour, time.Hour
-	retrying := connect(t, s.ClientURL(), o) // There is no stream, and the pause is long.
+	retrying := natstest.Publisher(t, s.ClientURL(), o) // There is no stream, and the pause is long.
 	first := start(func() (publisher.Ack, error) {
 		return retrying.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
 	})
@@ -126,9 +127,9 @@ func TestCloseEndsWhatCannotEndByItself(t *testing.T) {
 	}
 
 	// Without a connection too.
-	s.stop()
+	s.Stop()
 	inside := make(chan struct{})
-	p = connect(t, s.ClientURL(), publisher.Options{
+	p = natstest.Publisher(t, s.ClientURL(), publisher.Options{
 		AckTimeout: time.Hour, Now: func() time.Time { close(inside); return time.Now() },
 	})
 	offline := start(func() (publisher.Ack, error) {
@@ -150,7 +151,7 @@ func TestCloseMayComeAtAnyTime(t *testing.T) {
 	s := startServer(t)
 	s.stream(t)
 	for range 20 {
-		p := connect(t, s.ClientURL(), quick)
+		p := natstest.Publisher(t, s.ClientURL(), quick)
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
@@ -173,7 +174,7 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	s := startServer(t)
 	s.stream(t)
 	before := goleak.IgnoreCurrent()
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	if _, err := p.PublishAndWait(within(t, 50*time.Millisecond), publisher.Outgoing{Key: key, Body: body}); !isNoResult(err) {
 		t.Fatal(err)
 	}

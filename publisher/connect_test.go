@@ -13,22 +13,23 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 func TestConnectDoesNotNeedTheServer(t *testing.T) {
 	s := startServer(t)
 	s.stream(t)
-	s.stop()
+	s.Stop()
 	connected := make(chan struct{})
 	waiting := make(chan struct{})
 	o := quick
 	o.AckTimeout = time.Hour // The first attempt waits for the connection.
 	o.Now = func() time.Time { close(waiting); return time.Now() }
 	o.NATS = []nats.Option{nats.ConnectHandler(func(*nats.Conn) { close(connected) })}
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	done := start(func() (publisher.Ack, error) { return p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}) })
 	<-waiting
-	s.start(t)
+	s.Start(t)
 	if got := <-done; got.err != nil || got.value.Sequence != 1 || got.value.Attempts != 1 {
 		t.Errorf("got %+v", got)
 	}
@@ -40,7 +41,7 @@ func TestConnectNamesTheConnection(t *testing.T) {
 	for want, o := range map[string]publisher.Options{
 		"complianced publisher": {}, "agent 7": {Name: "agent 7"}, "last": {Name: "first", NATS: []nats.Option{nats.Name("last")}},
 	} {
-		connect(t, s.ClientURL(), o)
+		natstest.Publisher(t, s.ClientURL(), o)
 		found := false
 		connz, err := s.Connz(nil)
 		if err != nil {
@@ -106,7 +107,7 @@ func TestErrorsHoldNoCredentials(t *testing.T) {
 	}
 	address := listener.Addr().String()
 	listener.Close()
-	p := connect(t, "nats://agent:secret@"+address, quick)
+	p := natstest.Publisher(t, "nats://agent:secret@"+address, quick)
 	_, err = p.Publish(within(t, 100*time.Millisecond), publisher.Outgoing{Key: key, Body: body})
 	if !errors.Is(err, publisher.ErrNotConnected) || strings.Contains(err.Error(), "agent") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("got %v, want ErrNotConnected without the credentials", err)
@@ -134,18 +135,18 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 		Subscribe: allow("_INBOX.>", "compliance.result.d1.>"),
 	}))
 	admin := s.connect(t, nats.UserInfo("admin", "secret"))
-	stream := s.streamOver(t, admin)
+	stream := natstest.MakeStream(t, admin)
 	o := quick
 	o.AckTimeout = 200 * time.Millisecond
 
 	t.Run("of the password", func(t *testing.T) {
-		_, err := connect(t, asAgent(s, "wrong"), o).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
+		_, err := natstest.Publisher(t, asAgent(s, "wrong"), o).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
 		if !errors.Is(err, publisher.ErrNotAllowed) || !errors.Is(err, publisher.ErrCredentials) {
 			t.Errorf("got %v, want ErrNotAllowed and ErrCredentials", err)
 		}
 	})
 	t.Run("of another device's subject", func(t *testing.T) {
-		p := connect(t, asAgent(s, "secret"), o)
+		p := natstest.Publisher(t, asAgent(s, "secret"), o)
 		if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +164,7 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 		before := count(t, stream)
 		noInbox := o
 		noInbox.NATS = []nats.Option{nats.CustomInboxPrefix("inbox.elsewhere")}
-		p := connect(t, asAgent(s, "secret"), noInbox)
+		p := natstest.Publisher(t, asAgent(s, "secret"), noInbox)
 		for range 2 {
 			if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); !errors.Is(err, publisher.ErrNotAllowed) {
 				t.Errorf("got %v, want ErrNotAllowed", err)
@@ -174,7 +175,7 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 		}
 	})
 	t.Run("of other devices' results", func(t *testing.T) {
-		p := connect(t, asAgent(s, "secret"), o)
+		p := natstest.Publisher(t, asAgent(s, "secret"), o)
 		for range 2 {
 			_, err := p.PublishAndWait(t.Context(), publisher.Outgoing{Key: key, Body: body})
 			missing, ok := errors.AsType[*publisher.NoResultError](err)
@@ -201,7 +202,7 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 		}
 		own := o
 		own.Device, own.AckTimeout = "d1", 5*time.Second
-		p := connect(t, asAgent(s, "secret"), own)
+		p := natstest.Publisher(t, asAgent(s, "secret"), own)
 		got, err := p.PublishAndWait(within(t, 10*time.Second), publisher.Outgoing{Key: key, Body: body})
 		if err != nil || got.Outcome != compliance.Applied {
 			t.Errorf("got %+v, %v", got, err)
@@ -211,16 +212,16 @@ func TestTheServersRefusalIsAnError(t *testing.T) {
 
 func TestARefusedPasswordIsTriedAgainInTheBackground(t *testing.T) {
 	s := startServer(t, withUsers(nil))
-	s.streamOver(t, s.connect(t, nats.UserInfo("admin", "secret")))
+	natstest.MakeStream(t, s.connect(t, nats.UserInfo("admin", "secret")))
 	o := quick
 	o.AckTimeout = 200 * time.Millisecond
-	p := connect(t, asAgent(s, "renewed"), o)
+	p := natstest.Publisher(t, asAgent(s, "renewed"), o)
 	if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); !errors.Is(err, publisher.ErrNotAllowed) {
 		t.Fatalf("got %v, want ErrNotAllowed", err)
 	}
-	s.stop()
-	s.options.Users[1].Password = "renewed"
-	s.start(t)
+	s.Stop()
+	s.Options.Users[1].Password = "renewed"
+	s.Start(t)
 	eventually(t, "the report accepted", func() bool {
 		_, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
 		return err == nil

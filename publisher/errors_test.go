@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 func TestOnlyWhatIsKnownToGoAwayIsTriedAgain(t *testing.T) {
@@ -88,7 +89,7 @@ func TestEveryErrorIsInTheTableOfThePackageComment(t *testing.T) {
 
 func TestAServerWithoutHeadersIsAnErrorAtOnce(t *testing.T) {
 	s := startServer(t, func(o *server.Options) { o.NoHeaderSupport = true })
-	_, err := connect(t, s.ClientURL(), quick).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
+	_, err := natstest.Publisher(t, s.ClientURL(), quick).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
 	if !errors.Is(err, publisher.ErrDriver) || !strings.Contains(err.Error(), "headers") {
 		t.Errorf("got %v, want ErrDriver that says why", err)
 	}

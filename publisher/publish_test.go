@@ -18,12 +18,13 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 func TestPublishStoresTheReport(t *testing.T) {
 	s := startServer(t)
 	stream := s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 
 	from := time.Now().Truncate(100 * time.Nanosecond)
 	ack, err := p.Publish(t.Context(), publisher.Outgoing{
@@ -61,7 +62,7 @@ func TestPublishStoresTheReport(t *testing.T) {
 func TestOutgoingDecidesIDAndTime(t *testing.T) {
 	s := startServer(t)
 	stream := s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	at := time.Date(2026, 1, 31, 12, 0, 0, 123456789, time.FixedZone("", 3600))
 
 	for name, test := range map[string]struct {
@@ -96,7 +97,7 @@ func TestOutgoingDecidesIDAndTime(t *testing.T) {
 func TestASubjectThatNamesNoRecordIsSentAsItIs(t *testing.T) {
 	s := startServer(t)
 	stream := s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	for _, subject := range []string{"compliance.status.p", "compliance.status.p.d.e", "compliance.status.p.~d"} {
 		ack, err := p.Publish(t.Context(), publisher.Outgoing{Subject: subject, Body: body})
 		if err != nil {
@@ -111,10 +112,10 @@ func TestASubjectThatNamesNoRecordIsSentAsItIs(t *testing.T) {
 func TestWhatCannotBeSentIsNotSent(t *testing.T) {
 	s := startServer(t, func(o *server.Options) { o.MaxPayload = 48 << 10 })
 	stream := s.stream(t, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 32 << 10 })
-	anyDevice := connect(t, s.ClientURL(), quick)
+	anyDevice := natstest.Publisher(t, s.ClientURL(), quick)
 	oneDevice := quick
 	oneDevice.Device = "d1"
-	ofOneDevice := connect(t, s.ClientURL(), oneDevice)
+	ofOneDevice := natstest.Publisher(t, s.ClientURL(), oneDevice)
 	header := func(name, value string) publisher.Outgoing {
 		return publisher.Outgoing{Key: key, Header: map[string][]string{name: {value}}}
 	}
@@ -178,8 +179,8 @@ func sameError(err, want error) bool {
 
 func TestWhatNoStreamTakesIsRefusedWithoutAServer(t *testing.T) {
 	s := startServer(t)
-	s.stop()
-	p := connect(t, s.ClientURL(), quick)
+	s.Stop()
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	_, err := p.Publish(within(t, 10*time.Second), publisher.Outgoing{Key: key, Body: make([]byte, publisher.MaxReport)})
 	if !errors.Is(err, publisher.ErrTooLarge) {
 		t.Errorf("got %v, want ErrTooLarge", err)
@@ -190,7 +191,7 @@ func TestAClockOutsideOfTheYearsIsAnError(t *testing.T) {
 	s := startServer(t)
 	o := quick
 	o.Now = func() time.Time { return time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }
-	if _, err := connect(t, s.ClientURL(), o).Publish(t.Context(), publisher.Outgoing{Key: key}); !errors.Is(err, publisher.ErrInvalidTime) {
+	if _, err := natstest.Publisher(t, s.ClientURL(), o).Publish(t.Context(), publisher.Outgoing{Key: key}); !errors.Is(err, publisher.ErrInvalidTime) {
 		t.Errorf("got %v, want ErrInvalidTime", err)
 	}
 }
@@ -198,7 +199,7 @@ func TestAClockOutsideOfTheYearsIsAnError(t *testing.T) {
 func TestADuplicateIsNoAcceptance(t *testing.T) {
 	s := startServer(t)
 	stream := s.stream(t, func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute })
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	report := publisher.Outgoing{Key: key, Body: body, Header: map[string][]string{"Nats-Msg-Id": {"same"}}}
 	if _, err := p.Publish(t.Context(), report); err != nil {
 		t.Fatal(err)
@@ -214,7 +215,7 @@ func TestADuplicateIsNoAcceptance(t *testing.T) {
 
 func TestWithoutAStreamTheErrorSaysWhatToDo(t *testing.T) {
 	s := startServer(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	_, err := p.Publish(within(t, 300*time.Millisecond), publisher.Outgoing{Key: key, Body: body})
 	unacked, ok := errors.AsType[*publisher.UnackedError](err)
 	if !ok || !errors.Is(err, context.DeadlineExceeded) {
@@ -229,7 +230,7 @@ func TestWithoutAStreamTheErrorSaysWhatToDo(t *testing.T) {
 
 	o := quick
 	o.MaxAttempts = 3
-	_, err = connect(t, s.ClientURL(), o).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
+	_, err = natstest.Publisher(t, s.ClientURL(), o).Publish(t.Context(), publisher.Outgoing{Key: key, Body: body})
 	unacked, ok = errors.AsType[*publisher.UnackedError](err)
 	if !ok || unacked.Attempts != 3 || !errors.Is(err, publisher.ErrMaxAttempts) || !errors.Is(err, publisher.ErrNoStream) ||
 		!strings.Contains(err.Error(), "complianced provision") {
@@ -256,7 +257,7 @@ func TestAReportGoesOnWhenTheStreamIsMade(t *testing.T) {
 func TestAFinishedContextSendsNothing(t *testing.T) {
 	s := startServer(t)
 	stream := s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := p.Publish(ctx, publisher.Outgoing{Key: key, Body: body})
@@ -295,7 +296,7 @@ func TestALostPubAckStoresTheSameReportTwice(t *testing.T) {
 	l := startLink(t, s)
 	o := quick
 	o.AckTimeout = 300 * time.Millisecond
-	p := connect(t, l.url(), o)
+	p := natstest.Publisher(t, l.url(), o)
 	if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); err != nil {
 		t.Fatal(err)
 	}
@@ -329,11 +330,11 @@ func TestAReportOutlivesARestartOfTheServer(t *testing.T) {
 	o.NATS = []nats.Option{
 		nats.DisconnectErrHandler(func(*nats.Conn, error) { lost <- struct{}{} }),
 	}
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	if _, err := p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body}); err != nil {
 		t.Fatal(err)
 	}
-	s.stop()
+	s.Stop()
 	<-lost
 	// An attempt that ends while the server is away, with an error that a program can keep.
 	_, err := p.Publish(within(t, 150*time.Millisecond), publisher.Outgoing{Key: key, Body: body})
@@ -344,7 +345,7 @@ func TestAReportOutlivesARestartOfTheServer(t *testing.T) {
 	done := start(func() (publisher.Ack, error) {
 		return p.Publish(t.Context(), publisher.Outgoing{Key: key, Body: body, EventID: unacked.EventID, EventTime: unacked.EventTime})
 	})
-	s.start(t)
+	s.Start(t)
 	got := <-done
 	if got.err != nil || got.value.Sequence != 2 || got.value.EventID != unacked.EventID || !got.value.EventTime.Equal(unacked.EventTime) {
 		t.Fatalf("got %+v, want sequence 2 with the id and time of %+v: what could not be sent left no copy", got, unacked)
@@ -359,7 +360,7 @@ func TestManyReportsOutliveRestartsOfTheServer(t *testing.T) {
 	stream := s.stream(t)
 	o := quick
 	o.AckTimeout = 200 * time.Millisecond
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	var acked sync.Map
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -387,8 +388,8 @@ func TestManyReportsOutliveRestartsOfTheServer(t *testing.T) {
 	for range 3 {
 		n := last()
 		eventually(t, "reports between restarts", func() bool { return last() > n+50 })
-		s.stop()
-		s.start(t)
+		s.Stop()
+		s.Start(t)
 	}
 	close(stop)
 	wg.Wait()
@@ -427,7 +428,7 @@ func TestAFullStreamIsTriedAgain(t *testing.T) {
 func TestWhichAnswersAreTriedAgain(t *testing.T) {
 	s := startServer(t)
 	stream := s.connect(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	for name, test := range map[string]struct {
 		answer string
 		want   error // nil: tried again
@@ -482,7 +483,7 @@ func TestTicksRiseUnderConcurrentPublishers(t *testing.T) {
 	o := quick
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	o.Now = func() time.Time { return at } // The clock stands still.
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	const publishers, reports = 50, 20
 	var wg sync.WaitGroup
 	for i := range publishers {
@@ -523,7 +524,7 @@ func TestNoTickIsGivenOutTwice(t *testing.T) {
 	o := quick
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	o.Now = func() time.Time { return at }
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var wg sync.WaitGroup
@@ -559,7 +560,7 @@ func TestTheClockIsFollowedBackFromFarAhead(t *testing.T) {
 	now := noon
 	o := quick
 	o.Now = func() time.Time { return now }
-	p := connect(t, s.ClientURL(), o)
+	p := natstest.Publisher(t, s.ClientURL(), o)
 	for _, step := range []struct{ clock, want time.Time }{
 		{noon, noon},
 		{noon, noon.Add(100)},

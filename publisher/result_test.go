@@ -14,6 +14,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 // standIn takes the reports in place of a stream, so that a test decides in
@@ -87,7 +88,7 @@ func TestTheResultOfTheReportIsReturned(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t)
 			standIn(t, s, test.handle)
-			got, err := connect(t, s.ClientURL(), quick).PublishAndWait(t.Context(), publisher.Outgoing{Key: key, Body: body})
+			got, err := natstest.Publisher(t, s.ClientURL(), quick).PublishAndWait(t.Context(), publisher.Outgoing{Key: key, Body: body})
 			if err != nil || got.Outcome != test.want || got.Sequence != 7 {
 				t.Errorf("got %+v, %v, want %s", got, err, test.want)
 			}
@@ -101,7 +102,7 @@ func TestTheResultOfTheReportIsReturned(t *testing.T) {
 func TestAResultThatIsNotHeardIsNoFailure(t *testing.T) {
 	s := startServer(t)
 	s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	_, err := p.PublishAndWait(within(t, 200*time.Millisecond), publisher.Outgoing{Key: key, Body: body})
 	missing, ok := errors.AsType[*publisher.NoResultError](err)
 	if !ok || missing.Ack.Stream != "COMPLIANCE_STATUS" || missing.Ack.Sequence != 1 || !errors.Is(err, context.DeadlineExceeded) {
@@ -113,7 +114,7 @@ func TestAResultThatIsNotHeardIsNoFailure(t *testing.T) {
 
 	o := quick
 	o.ResultTimeout = time.Millisecond
-	_, err = connect(t, s.ClientURL(), o).PublishAndWait(t.Context(), publisher.Outgoing{Key: key, Body: body})
+	_, err = natstest.Publisher(t, s.ClientURL(), o).PublishAndWait(t.Context(), publisher.Outgoing{Key: key, Body: body})
 	if missing, ok = errors.AsType[*publisher.NoResultError](err); !ok || missing.Ack.Sequence != 2 {
 		t.Errorf("got %v, want a NoResultError after ResultTimeout", err)
 	}
@@ -122,7 +123,7 @@ func TestAResultThatIsNotHeardIsNoFailure(t *testing.T) {
 func TestPublishAndWaitRefusesAnotherReplyHeader(t *testing.T) {
 	s := startServer(t)
 	s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	report := publisher.Outgoing{Key: key, Body: body, Header: map[string][]string{"COMPLIANCE-REPLY": {"own"}}}
 	if _, err := p.PublishAndWait(t.Context(), report); !errors.Is(err, publisher.ErrInvalidHeader) {
 		t.Errorf("got %v, want ErrInvalidHeader", err)

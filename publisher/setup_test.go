@@ -16,6 +16,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,94 +29,24 @@ var (
 // quick are options whose retries do not keep a test waiting.
 var quick = publisher.Options{RetryWait: time.Millisecond, RetryWaitMax: 10 * time.Millisecond}
 
-// natsServer is a real nats-server with JetStream on a port of its own.
-type natsServer struct {
-	*server.Server
-	options server.Options
-}
+// natsServer is a server with what these tests often do with it.
+type natsServer struct{ *natstest.Server }
 
 func startServer(tb testing.TB, change ...func(*server.Options)) *natsServer {
 	tb.Helper()
-	s := &natsServer{options: server.Options{
-		ServerName: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: tb.TempDir(),
-	}}
-	for _, f := range change {
-		f(&s.options)
-	}
-	s.start(tb)
-	tb.Cleanup(s.stop)
-	return s
-}
-
-// start starts the server again where it was.
-func (s *natsServer) start(tb testing.TB) {
-	tb.Helper()
-	options := s.options
-	var err error
-	if s.Server, err = server.NewServer(&options); err != nil {
-		tb.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		tb.Fatal("the server takes no connections")
-	}
-	s.options.Port = s.Addr().(*net.TCPAddr).Port
-}
-
-func (s *natsServer) stop() {
-	s.Shutdown()
-	s.WaitForShutdown()
+	return &natsServer{natstest.New(tb, change...)}
 }
 
 // stream makes the stream of reports, over the test's own connection.
 func (s *natsServer) stream(tb testing.TB, change ...func(*jetstream.StreamConfig)) jetstream.Stream {
 	tb.Helper()
-	return s.streamOver(tb, s.connect(tb), change...)
+	return natstest.MakeStream(tb, s.connect(tb), change...)
 }
 
-func (s *natsServer) streamOver(tb testing.TB, nc *nats.Conn, change ...func(*jetstream.StreamConfig)) jetstream.Stream {
-	tb.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	config := jetstream.StreamConfig{
-		Name: "COMPLIANCE_STATUS", Subjects: []string{"compliance.status.>"},
-		MaxMsgSize: publisher.MaxReport, Duplicates: 100 * time.Millisecond,
-	}
-	for _, f := range change {
-		f(&config)
-	}
-	stream, err := js.CreateStream(tb.Context(), config)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return stream
-}
-
-// connect returns a connection of the test's own, for what is not the publisher.
+// connect returns a connection of the test's own.
 func (s *natsServer) connect(tb testing.TB, options ...nats.Option) *nats.Conn {
 	tb.Helper()
-	nc, err := nats.Connect(s.ClientURL(), append([]nats.Option{
-		nats.MaxReconnects(-1), nats.ReconnectWait(5 * time.Millisecond), nats.ReconnectJitter(0, 0),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
-	}, options...)...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(nc.Close)
-	return nc
-}
-
-func connect(tb testing.TB, url string, o publisher.Options) *publisher.Publisher {
-	tb.Helper()
-	p, err := publisher.Connect(tb.Context(), url, o)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(p.Close)
-	return p
+	return natstest.Connect(tb, s.ClientURL(), options...)
 }
 
 // stored returns a message of the stream.

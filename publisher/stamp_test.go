@@ -9,12 +9,13 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 func TestAStampedReportIsSentAsItWasStamped(t *testing.T) {
 	s := startServer(t)
 	stream := s.stream(t)
-	p := connect(t, s.ClientURL(), quick)
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	stamper, err := publisher.NewStamper("d1", time.Now, time.Time{})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 	"github.com/complianced/complianced/publisher/spool"
 )
 
@@ -34,9 +35,9 @@ func BenchmarkPublish(b *testing.B) {
 
 // How fast a backlog of 5,000 reports is sent: in order, and 64 at once.
 func BenchmarkRun(b *testing.B) {
-	server := startServer(b)
-	makeStream(b, server.ClientURL())
-	p := connect(b, server.ClientURL(), publisher.Options{})
+	server := natstest.New(b)
+	natstest.MakeStream(b, natstest.Connect(b, server.ClientURL()))
+	p := natstest.Publisher(b, server.ClientURL(), publisher.Options{})
 	const backlog = 5000
 	for name, inFlight := range map[string]int{"inflight=1": 1, "inflight=64": 64} {
 		b.Run(name, func(b *testing.B) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/complianced/complianced/publisher/internal/natstest"
 	"github.com/complianced/complianced/publisher/spool"
 )
 
@@ -81,14 +82,14 @@ func TestTheFileStaysSmallWhenManyReportsComeAtOnce(t *testing.T) {
 
 // A report that no stream takes holds up Run with all others settled: what a kill -9 would find then.
 func TestAtMostABatchIsSentAgain(t *testing.T) {
-	server := startServer(t)
+	server := natstest.New(t)
 	dir := t.TempDir()
 	s := open(t, dir, spool.Options{NoSync: true})
 	const reports = 400
 	for n := range reports / 2 {
 		publish(t, s, numbered(n, 0))
 	}
-	run(t, s, connect(t, server.ClientURL(), quick))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 	eventually(t, "an attempt", func() bool { return attempts(t, server) > 0 }) // The first half is read, and waits for the stream.
 	for n := range reports / 2 {
 		publish(t, s, numbered(n, 0))
@@ -96,7 +97,7 @@ func TestAtMostABatchIsSentAgain(t *testing.T) {
 	other := numbered(0, 0)
 	other.Key.Policy = "other"
 	publish(t, s, other)
-	makeStream(t, server.ClientURL(), disk)
+	natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()), disk)
 	eventually(t, "all but the last report sent", func() bool { return s.Stats().Waiting == 1 })
 	content, err := os.ReadFile(filepath.Join(dir, file))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 	"github.com/complianced/complianced/publisher/spool"
 )
 
@@ -78,8 +79,8 @@ func drained(tb testing.TB, content []byte, p *publisher.Publisher, stream jetst
 }
 
 func TestAnEntryWithAWrongChecksumIsCountedAndNotSent(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
 	content, _ := written(t, 20)
 	at := bytes.Index(content, []byte(`{"platform":7}`))
 	if at < 0 {
@@ -89,7 +90,7 @@ func TestAnEntryWithAWrongChecksumIsCountedAndNotSent(t *testing.T) {
 		content[at+1] = 'P'
 		at = bytes.Index(content, []byte(`{"platform":7}`))
 	}
-	all, stats := drained(t, content, connect(t, server.ClientURL(), quick), stream)
+	all, stats := drained(t, content, natstest.Publisher(t, server.ClientURL(), quick), stream)
 	if len(all) != 19 {
 		t.Errorf("%d arrived, want all but one", len(all))
 	}
@@ -147,9 +148,9 @@ func TestAnEmptyFileIsANewSpool(t *testing.T) {
 
 // Whatever bytes of the file are wrong: the spool opens, and sends nothing that was not accepted.
 func TestAnyDamageLeavesASpoolThatWorks(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
-	p := connect(t, server.ClientURL(), quick)
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	const reports = 60
 	content, bodies := written(t, reports)
 	const pageHeader, page = 40, 4096

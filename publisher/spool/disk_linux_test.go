@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/complianced/complianced/publisher/internal/natstest"
 	"github.com/complianced/complianced/publisher/spool"
 )
 
@@ -60,10 +61,10 @@ func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
 	lift()
 	publish(t, s, numbered(accepted, 60_000)) // There is room again.
 	shut(t, s)
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
 	s = open(t, dir, spool.Options{})
-	run(t, s, connect(t, server.ClientURL(), quick))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 	empty(t, s)
 	if diff := cmp.Diff(upTo(accepted+1), platforms(t, stored(t, stream))); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/complianced/complianced/publisher/internal/natstest"
 )
 
 // NATS is killed, and is away for a while under load; the agent is killed meanwhile, and once more while what waited
@@ -44,7 +46,7 @@ func TestEveryAcceptedReportArrivesThoughNATSAndTheAgentAreKilled(t *testing.T) 
 	}
 
 	nats := startNATS()
-	stream := makeStream(t, "nats://"+address)
+	stream := natstest.MakeStream(t, natstest.Connect(t, "nats://"+address))
 	a := startAgent()
 	accepted(rate / 2)
 	nats.kill()

@@ -14,24 +14,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 	"github.com/complianced/complianced/publisher/spool"
 )
 
 func TestAPublisherOfAnotherDeviceLosesNothing(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
 	s := open(t, t.TempDir(), spool.Options{})
 	publish(t, s, numbered(0, 0))
 	o := quick
 	o.Device = "d2"
-	if err := s.Run(t.Context(), connect(t, server.ClientURL(), o)); !errors.Is(err, spool.ErrOtherDevice) {
+	if err := s.Run(t.Context(), natstest.Publisher(t, server.ClientURL(), o)); !errors.Is(err, spool.ErrOtherDevice) {
 		t.Errorf("Run: %v, want ErrOtherDevice", err)
 	}
 	if stats := s.Stats(); stats.Waiting != 1 || stats.Refused != 0 {
 		t.Errorf("%+v", stats)
 	}
 	o.Device = "d1"
-	run(t, s, connect(t, server.ClientURL(), o))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), o))
 	empty(t, s)
 	if n := arrived(t, stream); n != 1 {
 		t.Errorf("%d arrived", n)
@@ -39,9 +40,9 @@ func TestAPublisherOfAnotherDeviceLosesNothing(t *testing.T) {
 }
 
 func TestAServerWithALowMaxPayloadLosesNothing(t *testing.T) {
-	s := startServer(t, func(o *server.Options) { o.MaxPayload = 8 << 10 })
-	stream := makeStream(t, s.ClientURL())
-	p := connect(t, s.ClientURL(), quick)
+	s := natstest.New(t, func(o *server.Options) { o.MaxPayload = 8 << 10 })
+	stream := natstest.MakeStream(t, natstest.Connect(t, s.ClientURL()))
+	p := natstest.Publisher(t, s.ClientURL(), quick)
 	large := numbered(0, 12<<10)
 	if _, err := p.Publish(t.Context(), large); !errors.Is(err, publisher.ErrMaxPayload) || !errors.Is(err, publisher.ErrTooLarge) {
 		t.Fatalf("got %v, want ErrMaxPayload", err)
@@ -49,9 +50,9 @@ func TestAServerWithALowMaxPayloadLosesNothing(t *testing.T) {
 	spooled := open(t, t.TempDir(), spool.Options{})
 	publish(t, spooled, large, numbered(1, 0))
 	run(t, spooled, p)
-	s.stop()
-	s.options.MaxPayload = 1 << 20
-	s.start(t)
+	s.Stop()
+	s.Options.MaxPayload = 1 << 20
+	s.Start(t)
 	empty(t, spooled)
 	if stats := spooled.Stats(); stats.Sent != 2 || arrived(t, stream) != 2 {
 		t.Errorf("%+v", stats)
@@ -84,10 +85,10 @@ func sealed(tb testing.TB, url string) {
 }
 
 func TestAnAgentThatIsOftenRestartedGivesUpToo(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL(), disk)
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()), disk)
 	sealed(t, server.ClientURL())
-	p := connect(t, server.ClientURL(), quick)
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	dir := t.TempDir()
 	first := numbered(0, 0)
 	first.Key.Policy = "sealed"
@@ -136,8 +137,8 @@ func (r *refusals) note(report publisher.Outgoing, err error) {
 }
 
 func TestWhatIsRefusedForGoodBlocksNothing(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL(), func(c *jetstream.StreamConfig) {
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()), func(c *jetstream.StreamConfig) {
 		disk(c)
 		c.MaxMsgSize = 32 << 10
 	})
@@ -150,7 +151,7 @@ func TestWhatIsRefusedForGoodBlocksNothing(t *testing.T) {
 	other := numbered(2, 0)
 	other.EventID, other.Key.Policy = "b", "sealed"
 	publish(t, s, numbered(0, 0), large, other, numbered(3, 0))
-	run(t, s, connect(t, server.ClientURL(), quick))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 	empty(t, s)
 	if diff := cmp.Diff([]int{0, 3}, platforms(t, stored(t, stream))); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
@@ -173,16 +174,16 @@ func TestAReportIsKeptWhileTheFaultMayBeTheServers(t *testing.T) {
 			}},
 		}
 	}
-	server := startServer(t, users)
+	server := natstest.New(t, users)
 	address := server.Addr().String()
-	stream := makeStream(t, "nats://admin:secret@"+address)
+	stream := natstest.MakeStream(t, natstest.Connect(t, "nats://admin:secret@"+address))
 	quick := quick
 	quick.AckTimeout = 50 * time.Millisecond
 
 	t.Run("wrong credentials, for ever", func(t *testing.T) {
 		s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
 		publish(t, s, numbered(0, 0))
-		p := connect(t, "nats://agent:wrong@"+address, quick)
+		p := natstest.Publisher(t, "nats://agent:wrong@"+address, quick)
 		if _, err := p.Publish(t.Context(), numbered(0, 0)); !errors.Is(err, publisher.ErrCredentials) {
 			t.Fatalf("got %v", err)
 		}
@@ -196,7 +197,7 @@ func TestAReportIsKeptWhileTheFaultMayBeTheServers(t *testing.T) {
 		if stats := s.Stats(); stats.Refused != 0 || stats.Waiting != 1 {
 			t.Fatalf("%+v", stats)
 		}
-		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
+		run(t, s, natstest.Publisher(t, "nats://agent:secret@"+address, quick))
 		empty(t, s)
 		if stats := s.Stats(); stats.Sent != 1 {
 			t.Errorf("%+v", stats)
@@ -209,7 +210,7 @@ func TestAReportIsKeptWhileTheFaultMayBeTheServers(t *testing.T) {
 		other.Key.Device, other.EventID = "d2", "a"
 		publish(t, s, other, numbered(2, 0))
 		from := time.Now()
-		run(t, s, connect(t, "nats://agent:secret@"+address, quick))
+		run(t, s, natstest.Publisher(t, "nats://agent:secret@"+address, quick))
 		empty(t, s)
 		if took := time.Since(from); took < 200*time.Millisecond {
 			t.Errorf("given up after %v", took)
@@ -224,15 +225,15 @@ func TestAReportIsKeptWhileTheFaultMayBeTheServers(t *testing.T) {
 }
 
 func TestAPublisherThatGivesUpDoesNotLoseTheReport(t *testing.T) {
-	server := startServer(t)
+	server := natstest.New(t)
 	o := quick
 	o.MaxAttempts = 1
-	p := connect(t, server.ClientURL(), o)
+	p := natstest.Publisher(t, server.ClientURL(), o)
 	s := open(t, t.TempDir(), spool.Options{GiveUpAfter: time.Nanosecond})
 	publish(t, s, numbered(0, 0))
 	run(t, s, p)
 	eventually(t, "some attempts that no stream takes", func() bool { return attempts(t, server) >= 3 })
-	makeStream(t, server.ClientURL())
+	natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
 	empty(t, s)
 	if stats := s.Stats(); stats.Sent != 1 || stats.Refused != 0 {
 		t.Errorf("%+v", stats)

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/complianced/complianced/publisher/internal/natstest"
 	"github.com/complianced/complianced/publisher/spool"
 )
 
@@ -19,8 +20,8 @@ func inTheFile(db *bbolt.DB, change func(*bbolt.Tx) error) error {
 }
 
 func TestAReportWhoseFsyncFailedIsCountedAndKeepsItsID(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
 	s := open(t, t.TempDir(), spool.Options{})
 	spool.FailNext(s, inTheFile)
 	o := numbered(0, 0)
@@ -33,7 +34,7 @@ func TestAReportWhoseFsyncFailedIsCountedAndKeepsItsID(t *testing.T) {
 	}
 	o.EventID, o.EventTime = got.EventID, got.EventTime
 	publish(t, s, o)
-	run(t, s, connect(t, server.ClientURL(), quick))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 	empty(t, s)
 	if diff := cmp.Diff(spool.Stats{Sent: 2}, s.Stats()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -46,9 +47,9 @@ func TestAReportWhoseFsyncFailedIsCountedAndKeepsItsID(t *testing.T) {
 }
 
 func TestWhatWasTakenOutThoughFsyncFailedIsCountedOnce(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
-	p := connect(t, server.ClientURL(), quick)
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	dir := t.TempDir()
 	s := open(t, dir, spool.Options{})
 	publish(t, s, numbered(0, 0), numbered(1, 0))

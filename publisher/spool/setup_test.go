@@ -2,13 +2,10 @@ package spool_test
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/compliance"
@@ -20,82 +17,6 @@ var key = compliance.Key{Policy: "disk", Device: "d1"}
 
 // quick are options whose retries do not keep a test waiting.
 var quick = publisher.Options{RetryWait: time.Millisecond, RetryWaitMax: 10 * time.Millisecond, AckTimeout: 300 * time.Millisecond}
-
-// natsServer is a real nats-server with JetStream on a port of its own.
-type natsServer struct {
-	*server.Server
-	options server.Options
-}
-
-func startServer(tb testing.TB, change ...func(*server.Options)) *natsServer {
-	tb.Helper()
-	s := &natsServer{options: server.Options{
-		ServerName: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: tb.TempDir(),
-	}}
-	for _, f := range change {
-		f(&s.options)
-	}
-	s.start(tb)
-	tb.Cleanup(s.stop)
-	return s
-}
-
-// start starts the server again where it was.
-func (s *natsServer) start(tb testing.TB) {
-	tb.Helper()
-	options := s.options
-	var err error
-	if s.Server, err = server.NewServer(&options); err != nil {
-		tb.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		tb.Fatal("the server takes no connections")
-	}
-	s.options.Port = s.Addr().(*net.TCPAddr).Port
-}
-
-func (s *natsServer) stop() {
-	s.Shutdown()
-	s.WaitForShutdown()
-}
-
-// stream makes the stream of reports.
-func makeStream(tb testing.TB, url string, change ...func(*jetstream.StreamConfig)) jetstream.Stream {
-	tb.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(5*time.Millisecond), nats.ReconnectJitter(0, 0))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	config := jetstream.StreamConfig{
-		Name: "COMPLIANCE_STATUS", Subjects: []string{"compliance.status.>"},
-		MaxMsgSize: publisher.MaxReport, Duplicates: 100 * time.Millisecond,
-	}
-	for _, f := range change {
-		f(&config)
-	}
-	stream, err := js.CreateStream(tb.Context(), config)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return stream
-}
-
-func connect(tb testing.TB, url string, o publisher.Options) *publisher.Publisher {
-	tb.Helper()
-	p, err := publisher.Connect(tb.Context(), url, o)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(p.Close)
-	return p
-}
 
 func open(tb testing.TB, dir string, o spool.Options) *spool.Spool {
 	tb.Helper()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/publisher/internal/natstest"
 	"github.com/complianced/complianced/publisher/spool"
 )
 
@@ -36,7 +37,7 @@ func platforms(tb testing.TB, all []*jetstream.RawStreamMsg) (numbers []int) {
 }
 
 // attempts is how many messages the server has taken.
-func attempts(tb testing.TB, s *natsServer) int64 {
+func attempts(tb testing.TB, s *natstest.Server) int64 {
 	tb.Helper()
 	varz, err := s.Varz(nil)
 	if err != nil {
@@ -53,10 +54,10 @@ func upTo(n int) (numbers []int) {
 }
 
 func TestReportsAreSentInOrderWhenTheServerIsBack(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
-	p := connect(t, server.ClientURL(), quick)
-	server.stop()
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	p := natstest.Publisher(t, server.ClientURL(), quick)
+	server.Stop()
 	s := open(t, t.TempDir(), spool.Options{})
 	run(t, s, p)
 	for n := range 600 {
@@ -65,7 +66,7 @@ func TestReportsAreSentInOrderWhenTheServerIsBack(t *testing.T) {
 	if stats := s.Stats(); stats.Waiting != 600 || stats.Bytes < 600*50 || stats.Sent != 0 {
 		t.Errorf("while the server is away: %+v", stats)
 	}
-	server.start(t)
+	server.Start(t)
 	empty(t, s)
 	publish(t, s, numbered(600, 0)) // And one that comes with the server there.
 	empty(t, s)
@@ -86,8 +87,8 @@ func TestReportsAreSentInOrderWhenTheServerIsBack(t *testing.T) {
 }
 
 func TestAReportIsSentAsItWasAccepted(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
 	dir := t.TempDir()
 	at := time.Date(2026, 1, 31, 12, 0, 0, 123456789, time.FixedZone("", 3600))
 	body := []byte("\x00any bytes\xff")
@@ -100,7 +101,7 @@ func TestAReportIsSentAsItWasAccepted(t *testing.T) {
 	body[0] = 'x' // The spool has a copy.
 	shut(t, s)
 	s = open(t, dir, spool.Options{})
-	run(t, s, connect(t, server.ClientURL(), quick))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 	empty(t, s)
 	all := stored(t, stream)
 	if len(all) != 2 {
@@ -120,7 +121,7 @@ func TestAReportIsSentAsItWasAccepted(t *testing.T) {
 }
 
 func TestIDAndTimeStayTheSameOverRestarts(t *testing.T) {
-	server := startServer(t)
+	server := natstest.New(t)
 	dir := t.TempDir()
 	noon := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	s := open(t, dir, spool.Options{Now: func() time.Time { return noon }})
@@ -143,7 +144,7 @@ func TestIDAndTimeStayTheSameOverRestarts(t *testing.T) {
 	first := map[string]string{}
 	for range 3 {
 		s = open(t, dir, spool.Options{})
-		stop := run(t, s, connect(t, server.ClientURL(), quick))
+		stop := run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 		msg := <-seen
 		first[msg.Header.Get("ce-id")] = msg.Header.Get("ce-time")
 		if err := stop(); !errors.Is(err, context.Canceled) {
@@ -158,8 +159,8 @@ func TestIDAndTimeStayTheSameOverRestarts(t *testing.T) {
 	// A clock that was set back meanwhile gives no time twice.
 	s = open(t, dir, spool.Options{Now: func() time.Time { return noon.Add(-time.Minute) }})
 	publish(t, s, numbered(2, 0))
-	stream := makeStream(t, server.ClientURL())
-	run(t, s, connect(t, server.ClientURL(), quick))
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 	empty(t, s)
 	times := map[string]string{}
 	for _, msg := range stored(t, stream) {
@@ -193,9 +194,9 @@ func TestTheOldestAreDroppedAndCounted(t *testing.T) {
 	if diff := cmp.Diff(before, s.Stats()); diff != "" {
 		t.Errorf("after a restart (-before +after):\n%s", diff)
 	}
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
-	run(t, s, connect(t, server.ClientURL(), quick))
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	run(t, s, natstest.Publisher(t, server.ClientURL(), quick))
 	empty(t, s)
 	if diff := cmp.Diff(upTo(reports)[before.Dropped:], platforms(t, stored(t, stream))); diff != "" {
 		t.Errorf("the newest (-want +got):\n%s", diff)
@@ -206,12 +207,12 @@ func TestTheOldestAreDroppedAndCounted(t *testing.T) {
 }
 
 func TestDroppingWhileReportsAreUnderWayCountsEachOnce(t *testing.T) {
-	server := startServer(t)
-	makeStream(t, server.ClientURL())
-	p := connect(t, server.ClientURL(), quick)
+	server := natstest.New(t)
+	natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	s := open(t, t.TempDir(), spool.Options{MaxBytes: 1 << 20, InFlight: 8, NoSync: true})
 	run(t, s, p)
-	server.stop()
+	server.Stop()
 	const writers, reports = 4, 200
 	var wg sync.WaitGroup
 	for range writers {
@@ -222,7 +223,7 @@ func TestDroppingWhileReportsAreUnderWayCountsEachOnce(t *testing.T) {
 		})
 	}
 	eventually(t, "some reports dropped", func() bool { return s.Stats().Dropped > 0 })
-	server.start(t)
+	server.Start(t)
 	wg.Wait()
 	empty(t, s)
 	stats := s.Stats()
@@ -298,9 +299,9 @@ func TestOneFolderHasOneSpool(t *testing.T) {
 }
 
 func TestAClosedSpoolSaysSo(t *testing.T) {
-	server := startServer(t)
-	makeStream(t, server.ClientURL())
-	p := connect(t, server.ClientURL(), quick)
+	server := natstest.New(t)
+	natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	s := open(t, t.TempDir(), spool.Options{NoSync: true})
 	publish(t, s, numbered(0, 0))
 	shut(t, s)
@@ -317,8 +318,8 @@ func TestAClosedSpoolSaysSo(t *testing.T) {
 }
 
 func TestCloseEndsRunAndLeavesNoGoroutine(t *testing.T) {
-	server := startServer(t)
-	p := connect(t, server.ClientURL(), quick) // There is no stream, so a report is under way for ever.
+	server := natstest.New(t)
+	p := natstest.Publisher(t, server.ClientURL(), quick) // There is no stream, so a report is under way for ever.
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := p.Publish(ctx, numbered(0, 0)); !errors.Is(err, context.DeadlineExceeded) {
@@ -345,9 +346,9 @@ func TestCloseEndsRunAndLeavesNoGoroutine(t *testing.T) {
 }
 
 func TestCloseMayComeAtAnyTime(t *testing.T) {
-	server := startServer(t)
-	stream := makeStream(t, server.ClientURL())
-	p := connect(t, server.ClientURL(), quick)
+	server := natstest.New(t)
+	stream := natstest.MakeStream(t, natstest.Connect(t, server.ClientURL()))
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	dir := t.TempDir()
 	var accepted atomic.Uint64
 	for range 10 {
@@ -393,8 +394,8 @@ func TestCloseMayComeAtAnyTime(t *testing.T) {
 }
 
 func TestAClosedPublisherEndsRun(t *testing.T) {
-	server := startServer(t)
-	p := connect(t, server.ClientURL(), quick)
+	server := natstest.New(t)
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	p.Close()
 	s := open(t, t.TempDir(), spool.Options{})
 	publish(t, s, numbered(0, 0))
@@ -435,8 +436,8 @@ func TestTimesGoUpOverARestartWhateverWasFarAhead(t *testing.T) {
 }
 
 func TestRunReturnsTheErrorOfItsContext(t *testing.T) {
-	server := startServer(t)
-	p := connect(t, server.ClientURL(), quick)
+	server := natstest.New(t)
+	p := natstest.Publisher(t, server.ClientURL(), quick)
 	s := open(t, t.TempDir(), spool.Options{NoSync: true})
 	for range 2 { // With nothing to send, and with a report that no stream takes.
 		ctx, cancel := context.WithCancelCause(t.Context())
