@@ -1,0 +1,286 @@
+package graph
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/complianced/complianced/compliance"
+)
+
+// Limits of a delta.
+const (
+	// maxMembers is the greatest number of reports in a delta.
+	maxMembers = 1000
+	// membersAtOnce is how many of them are under way at once.
+	membersAtOnce = 64
+)
+
+const valueMember = "value"
+
+// bodyID returns the id that a report names, where that is the id of a device.
+func bodyID(body []byte) (string, bool) {
+	d := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true))
+	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
+		return "", false
+	}
+	for {
+		name, err := d.ReadToken()
+		if err != nil || name.Kind() != '"' {
+			return "", false
+		}
+		if name.String() == compliance.ID.String() {
+			value, err := d.ReadToken()
+			if err != nil || value.Kind() != '"' {
+				return "", false
+			}
+			id := value.String()
+			return id, compliance.ValidID(id)
+		}
+		if err := d.SkipValue(); err != nil {
+			return "", false
+		}
+	}
+}
+
+// deltaMembers returns the reports of a delta: of a JSON object whose member value is an
+// array. Anything else is none, and its faults are those of a report.
+func deltaMembers(body []byte) (members []jsontext.Value, isDelta bool, p *problem) {
+	d := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true))
+	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
+		return nil, false, nil
+	}
+	others := false
+	for d.PeekKind() == '"' {
+		token, err := d.ReadToken()
+		if err != nil {
+			break
+		}
+		name := token.String()
+		switch {
+		case name != valueMember || d.PeekKind() != '[':
+			if d.SkipValue() != nil {
+				return nil, isDelta, malformed(isDelta)
+			}
+			others = others || !strings.Contains(name, "@")
+		case isDelta:
+			return nil, true, badRequest(string(compliance.DuplicateProperty), valueMember, "value is there twice.")
+		default:
+			isDelta = true
+			if members, p = readMembers(d); p != nil {
+				return nil, true, p
+			}
+		}
+	}
+	switch {
+	case !isDelta:
+		return nil, false, nil
+	case !ended(d):
+		return nil, true, malformed(true)
+	case others:
+		return nil, true, badRequest(string(compliance.UnknownProperty), "", "A delta has no member beside value.")
+	}
+	return members, true, nil
+}
+
+// ended reports whether an object ends here, and the text with it.
+func ended(d *jsontext.Decoder) bool {
+	token, err := d.ReadToken()
+	if err != nil || token.Kind() != '}' {
+		return false
+	}
+	_, err = d.ReadToken()
+	return errors.Is(err, io.EOF)
+}
+
+func malformed(isDelta bool) *problem {
+	if !isDelta {
+		return nil // It is read as a report, which says where it is wrong.
+	}
+	return badRequest(string(compliance.MalformedJSON), "", "The body is not one JSON text in UTF-8.")
+}
+
+func readMembers(d *jsontext.Decoder) (members []jsontext.Value, p *problem) {
+	if _, err := d.ReadToken(); err != nil {
+		return nil, malformed(true)
+	}
+	for d.PeekKind() != ']' {
+		value, err := d.ReadValue()
+		switch {
+		case err != nil:
+			return nil, malformed(true)
+		case len(members) == maxMembers:
+			return nil, badRequest(string(compliance.TooLarge), valueMember, "A delta has at most %d members.", maxMembers)
+		}
+		members = append(members, value.Clone())
+	}
+	_, err := d.ReadToken()
+	if err != nil {
+		return nil, malformed(true)
+	}
+	return members, nil
+}
+
+// patchDelta stores the reports of a delta, if all are right, and waits for what becomes
+// of them. Their order is that of their times, so those of one device are applied in it.
+func (h *handler) patchDelta(r *request, members []jsontext.Value) (answer, *problem) {
+	reports, problem := h.stampedAll(r, members)
+	if problem != nil {
+		return answer{}, problem
+	}
+	prefer := parsePreferences(r.Header)
+	done := h.publishAll(r.Context(), reports, prefer.async)
+	if problem := failed(done); problem != nil {
+		return answer{}, problem
+	}
+	for _, d := range done {
+		if !d.applied {
+			return accepted(prefer, receipts(reports, done)), nil
+		}
+	}
+	if prefer.minimal {
+		return answer{status: http.StatusNoContent, header: map[string]string{"Preference-Applied": appliedMinimal}}, nil
+	}
+	a := answer{status: http.StatusOK, body: h.deltaBody(r, reports, done)}
+	if prefer.whole {
+		a.header = map[string]string{"Preference-Applied": appliedWhole}
+	}
+	return a, nil
+}
+
+// stampedAll decodes and stamps all reports. Its problem has the violations of all.
+func (h *handler) stampedAll(r *request, members []jsontext.Value) ([]report, *problem) {
+	reports := make([]report, 0, len(members))
+	var wrong *problem
+	for i, member := range members {
+		key, problem := h.keyOf(r, member)
+		if problem == nil {
+			var one report
+			if one, problem = h.stamped(key, member); problem == nil {
+				reports = append(reports, one)
+				continue
+			}
+		}
+		if problem.status != http.StatusBadRequest && problem.status != http.StatusRequestEntityTooLarge {
+			return nil, problem // It is not about this member alone.
+		}
+		wrong = gather(wrong, i, problem)
+	}
+	return reports, wrong
+}
+
+// gather adds the violations of a member to those of the members before it.
+func gather(to *problem, member int, p *problem) *problem {
+	at := valueMember + "[" + strconv.Itoa(member) + "]"
+	target := func(of string) string {
+		if of == "" {
+			return at
+		}
+		return at + "." + of
+	}
+	if to == nil {
+		e := p.err
+		e.Code, e.Target, e.Details = codeBadRequest, target(e.Target), nil
+		to = &problem{status: http.StatusBadRequest, err: e}
+	}
+	details := p.err.Details
+	if len(details) == 0 {
+		details = []compliance.ErrorDetail{{Code: p.err.Inner.Code, Message: p.err.Message, Target: p.err.Target}}
+	}
+	for _, d := range details {
+		if len(to.err.Details) < maxMembers {
+			d.Target = target(d.Target)
+			to.err.Details = append(to.err.Details, d)
+		}
+	}
+	return to
+}
+
+// publishAll publishes reports, several at once. After the first that is not stored, no
+// further one is begun.
+func (h *handler) publishAll(ctx context.Context, reports []report, async bool) []outcome {
+	waiting, cancel := context.WithTimeout(ctx, h.Wait)
+	defer cancel()
+	done := make([]outcome, len(reports))
+	group, waiting := errgroup.WithContext(waiting)
+	group.SetLimit(membersAtOnce)
+	for i, o := range reports {
+		group.Go(func() error {
+			if err := waiting.Err(); err != nil {
+				done[i].problem = notStored(err)
+				return err
+			}
+			done[i] = h.publish(waiting, o, async)
+			if p := done[i].problem; p != nil && p.status == http.StatusServiceUnavailable {
+				return p.cause
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // Each report has its own outcome.
+	return done
+}
+
+// failed returns what is wrong where not all reports are stored, or some were refused.
+func failed(done []outcome) *problem {
+	var wrong, lost *problem
+	missing := 0
+	for i, d := range done {
+		switch {
+		case d.problem == nil:
+		case d.problem.status == http.StatusServiceUnavailable:
+			missing++
+			lost = d.problem
+		default:
+			wrong = gather(wrong, i, d.problem)
+		}
+	}
+	if lost != nil {
+		p := unavailable(fmt.Sprintf("Of %d reports %d are not known to be stored; send all of them again.", len(done), missing), lost.cause)
+		return p
+	}
+	return wrong
+}
+
+// storedMember says where the stream has a report of a delta.
+type storedMember struct {
+	Receipt
+
+	ID string `json:"id"`
+}
+
+// receipts says where the reports of a delta are.
+func receipts(reports []report, done []outcome) any {
+	list := make([]storedMember, len(done))
+	for i, d := range done {
+		list[i] = storedMember{ID: reports[i].Key.Device, Receipt: d.receipt}
+	}
+	return map[string][]storedMember{valueMember: list}
+}
+
+// deltaBody returns the records after a delta, in its order. What is removed is told as
+// OData tells it.
+func (h *handler) deltaBody(r *request, reports []report, done []outcome) []byte {
+	var body bytes.Buffer
+	fmt.Fprintf(&body, `{"@odata.context":%s,"value":[`, encode(h.base(r.Request)+r.context("")+"/$delta"))
+	for i, d := range done {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		if d.record == nil || reports[i].removed {
+			fmt.Fprintf(&body, `{"@removed":{"reason":"deleted"},"id":%s}`, encode(reports[i].Key.Device))
+			continue
+		}
+		body.Write(d.record)
+	}
+	body.WriteString("]}")
+	return body.Bytes()
+}

@@ -1,0 +1,44 @@
+package graph
+
+import (
+	"net/http"
+	"strings"
+)
+
+// preferences are those of RFC 7240 that are honoured; all others are ignored, as it
+// wants.
+type preferences struct {
+	async   bool
+	minimal bool
+	// whole says that the record was asked for in so many words.
+	whole bool
+}
+
+func parsePreferences(header http.Header) preferences {
+	var p preferences
+	seenReturn := false
+	for _, line := range header.Values("Prefer") {
+		for part := range strings.SplitSeq(line, ",") {
+			token, _, _ := strings.Cut(part, ";")
+			name, value, _ := strings.Cut(token, "=")
+			value = strings.Trim(strings.TrimSpace(value), `"`)
+			switch strings.ToLower(strings.TrimSpace(name)) {
+			case "respond-async":
+				p.async = true
+			case "return":
+				if !seenReturn { // Of one that is there twice the first counts.
+					p.minimal, p.whole = strings.EqualFold(value, "minimal"), strings.EqualFold(value, "representation")
+				}
+				seenReturn = true
+			}
+		}
+	}
+	return p
+}
+
+// Names of preferences in Preference-Applied.
+const (
+	appliedAsync   = "respond-async"
+	appliedMinimal = "return=minimal"
+	appliedWhole   = "return=representation"
+)
