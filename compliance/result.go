@@ -14,7 +14,7 @@ type Effect struct {
 	Before Standing
 	After  Standing
 	// Record is the record after the merge as the documented object, where the
-	// report asks for a result; otherwise nil.
+	// report asks for a result and there is a record; otherwise nil.
 	Record []byte
 }
 
@@ -24,7 +24,8 @@ type Result struct {
 	Stream   string  `json:"stream"`
 	Sequence uint64  `json:"sequence"`
 	// Record is the documented object after the merge; absent where the report
-	// was rejected.
+	// was rejected, and where there is no record, because this report or a newer one
+	// removed it.
 	Record jsontext.Value `json:"record,omitzero"`
 	// Error says why the report was rejected.
 	Error *Error `json:"error,omitzero"`

@@ -166,6 +166,17 @@ func (b *Box) Get(ctx context.Context, sequence uint64) (Letter, error) {
 	return parseRaw(raw)
 }
 
+// Of returns the letter of a report. The error is [ErrNotFound] where it has none, or not
+// any more.
+func (b *Box) Of(ctx context.Context, stream string, sequence uint64) (Letter, error) {
+	subject := compliance.DeadPrefix + "*." + compliance.RetryOf(stream, sequence) + ".*"
+	raw, err := b.stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subject))
+	if err != nil {
+		return Letter{}, told("read", err)
+	}
+	return parseRaw(raw)
+}
+
 func parseRaw(raw *jetstream.RawStreamMsg) (Letter, error) {
 	return Parse(Message{Subject: raw.Subject, Header: raw.Header, Body: raw.Data, Sequence: raw.Sequence, Stored: raw.Time})
 }

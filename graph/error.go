@@ -26,9 +26,18 @@ const (
 	codeMediaType        = "UnsupportedMediaType"
 	codeHeaders          = "RequestHeaderFieldsTooLarge"
 	codeTooMany          = "TooManyRequests"
-	codeInternal         = "InternalServerError"
 	codeUnavailable      = "ServiceUnavailable"
 )
+
+// Statuses returns every status of an answer of [Handler].
+func Statuses() []int {
+	return []int{
+		http.StatusOK, http.StatusAccepted, http.StatusNoContent, http.StatusBadRequest, http.StatusUnauthorized,
+		http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
+		http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusServiceUnavailable,
+	}
+}
 
 // problem is an answer that is an error.
 type problem struct {

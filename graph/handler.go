@@ -91,9 +91,9 @@ type Receipt struct {
 
 // Publisher stores reports in the stream. Its methods are called from many goroutines.
 type Publisher interface {
-	// Stamp gives a report an id and a time, which is later than that of every report
-	// that was stamped before.
-	Stamp(o Outgoing) (Outgoing, error)
+	// Stamp returns a report of a record with an id and a time, which is later than that
+	// of every report that was stamped before.
+	Stamp(key compliance.Key) (Outgoing, error)
 	// Publish stores a report and tries again, with the same id and time, until the
 	// context ends. An error means that it is not known to be stored.
 	Publish(ctx context.Context, o Outgoing) (Receipt, error)
@@ -146,9 +146,9 @@ type Options struct {
 	// Logger hears of every request at level debug, and at level warn of those that fail
 	// for a reason that an operator can mend. Defaults to none.
 	Logger *slog.Logger
-	// Observe, where not nil, hears of every request: its method, the resource without
-	// keys, the status and how long it took.
-	Observe func(method, resource string, status int, took time.Duration)
+	// Observe, where not nil, hears of every request: which of [Operations] it was, its
+	// status, which is one of [Statuses], and how long it took.
+	Observe func(operation string, status int, took time.Duration)
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -170,7 +170,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Observe == nil {
-		o.Observe = func(string, string, int, time.Duration) {}
+		o.Observe = func(string, int, time.Duration) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -232,21 +232,28 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := h.Now()
 	requestID, clientRequestID := uuid.NewString(), clientRequestID(r.Header)
 	at, problem := parseRoute(r.URL)
-	named := at.resource.String()
+	operation := operationOf(r.Method, at.resource)
 	if problem != nil {
-		named = "none"
+		operation = operationOther
 	}
 	a, problem := h.serve(r, at, problem)
 	if problem != nil {
 		a = answered(problem, requestID, clientRequestID, h.Now())
 	}
+	write(w, a, requestID, clientRequestID)
+	took := h.Now().Sub(begun)
+	h.Observe(operation, a.status, took)
+	h.log(r.Context(), operation, a.status, took, requestID, clientRequestID, problem)
+}
+
+func write(w http.ResponseWriter, a answer, requestID, clientRequestID string) {
 	header := w.Header()
 	header["request-id"] = []string{requestID} // As Graph writes them, for those who look at the case.
 	if clientRequestID != "" {
 		header["client-request-id"] = []string{clientRequestID}
 	}
 	header.Set("Cache-Control", "no-store")
-	header.Set("OData-Version", "4.01")
+	header.Set("OData-Version", "4.0")
 	header.Set("X-Content-Type-Options", "nosniff")
 	for name, value := range a.header {
 		header.Set(name, value)
@@ -257,17 +264,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body) // A client that has gone hears nothing.
-	took := h.Now().Sub(begun)
-	h.Observe(methodLabel(r.Method), named, a.status, took)
-	h.log(r, named, a.status, took, requestID, clientRequestID, problem)
 }
 
 const contentType = "application/json;odata.metadata=minimal;odata.streaming=false;IEEE754Compatible=false;charset=utf-8"
 
-func (h *handler) log(r *http.Request, resource string, status int, took time.Duration, requestID, clientRequestID string, p *problem) {
+func (h *handler) log(ctx context.Context, operation string, status int, took time.Duration, requestID, clientRequestID string, p *problem) {
 	level := slog.LevelDebug
 	attributes := []slog.Attr{
-		slog.String("method", methodLabel(r.Method)), slog.String("resource", resource), slog.Int("status", status),
+		slog.String("operation", operation), slog.Int("status", status),
 		slog.Duration("took", took), slog.String("request_id", requestID),
 	}
 	if clientRequestID != "" {
@@ -277,16 +281,7 @@ func (h *handler) log(r *http.Request, resource string, status int, took time.Du
 		level = slog.LevelWarn
 		attributes = append(attributes, slog.Any("error", p.cause))
 	}
-	h.Logger.LogAttrs(r.Context(), level, "api request", attributes...)
-}
-
-// methodLabel bounds the methods of labels and logs.
-func methodLabel(method string) string {
-	switch method {
-	case http.MethodGet, http.MethodPatch, http.MethodDelete, http.MethodPost, http.MethodPut, http.MethodHead, http.MethodOptions:
-		return method
-	}
-	return "other"
+	h.Logger.LogAttrs(ctx, level, "api request", attributes...)
 }
 
 // maxClientRequestID is how much of a client-request-id is taken, in characters; Graph's
@@ -459,4 +454,14 @@ func (h *handler) base(r *http.Request) string {
 		scheme = "https"
 	}
 	return scheme + "://" + r.Host
+}
+
+// Unready returns a handler for a service that has not found its servers yet: it answers
+// every request with 503.
+func Unready() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requestID, clientRequestID := uuid.NewString(), clientRequestID(r.Header)
+		p := unavailable("The service is starting; try again.", nil)
+		write(w, answered(p, requestID, clientRequestID, time.Now()), requestID, clientRequestID)
+	})
 }

@@ -169,5 +169,6 @@ func (q *options) encode(more url.Values) string {
 	if q.count {
 		more.Set(string(optionCount), "true")
 	}
-	return more.Encode()
+	// The $ of the names may stand as it is, and is easier to read.
+	return strings.ReplaceAll(more.Encode(), "%24", "$")
 }

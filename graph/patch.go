@@ -182,10 +182,11 @@ type report struct {
 
 // stamped gives a report its id and time, and finds out whether it is right.
 func (h *handler) stamped(key compliance.Key, body []byte) (report, *problem) {
-	o, err := h.publisher.Stamp(Outgoing{Key: key, Body: body})
+	o, err := h.publisher.Stamp(key)
 	if err != nil {
 		return report{}, unavailable("The report cannot be stamped; try again.", err)
 	}
+	o.Body = body
 	decoded, rejection := h.Rules.Decode(&compliance.Envelope{
 		Subject: key.Subject(),
 		Header: map[string][]string{

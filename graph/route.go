@@ -37,16 +37,36 @@ func (r resource) allowed() []string {
 	return []string{http.MethodGet}
 }
 
-// String names the resource without its keys, for logs and metrics.
-func (r resource) String() string {
-	switch r {
-	case collection:
-		return segmentStatuses
-	case entity:
-		return segmentStatuses + "/{id}"
-	case overview:
+// The operations, for logs and metrics.
+const (
+	operationList     = "list"
+	operationGet      = "get"
+	operationUpdate   = "update"
+	operationDelete   = "delete"
+	operationOverview = "overview"
+	operationOther    = "other"
+)
+
+// Operations returns the names of all operations; the last is that of requests that are
+// none.
+func Operations() []string {
+	return []string{operationList, operationGet, operationUpdate, operationDelete, operationOverview, operationOther}
+}
+
+func operationOf(method string, r resource) string {
+	switch {
+	case method == http.MethodPatch && r != overview:
+		return operationUpdate
+	case method == http.MethodDelete && r == entity:
+		return operationDelete
+	case method != http.MethodGet:
+		return operationOther
+	case r == collection:
+		return operationList
+	case r == entity:
+		return operationGet
 	}
-	return segmentOverview
+	return operationOverview
 }
 
 // route is a parsed address.

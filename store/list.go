@@ -35,6 +35,8 @@ type Query struct {
 	// Since, where not zero, leaves those whose newest event is not before it, and
 	// Until those whose newest event is not after it.
 	Since, Until time.Time
+	// Match, where not nil, leaves those for which it is true.
+	Match func(*Item) bool
 	// Bucket, where not nil, is the only one. It does not go with Device.
 	Bucket *compliance.Bucket
 }
@@ -42,7 +44,7 @@ type Query struct {
 // All reports whether the query has all records.
 func (q *Query) All() bool {
 	return q.Policy == "" && q.Device == "" && len(q.Statuses) == 0 && q.Worst == nil && !q.Devices && !q.InGrace && !q.Stale &&
-		q.Since.IsZero() && q.Until.IsZero() && q.Bucket == nil
+		q.Since.IsZero() && q.Until.IsZero() && q.Match == nil && q.Bucket == nil
 }
 
 // Item is a record in a list.
@@ -259,7 +261,8 @@ func (l *listing) has(c candidate, item *Item) bool {
 		return false
 	}
 	newest := item.Record.Newest().Time.Time()
-	return (l.query.Since.IsZero() || !newest.Before(l.query.Since)) && (l.query.Until.IsZero() || !newest.After(l.query.Until))
+	return (l.query.Since.IsZero() || !newest.Before(l.query.Since)) && (l.query.Until.IsZero() || !newest.After(l.query.Until)) &&
+		(l.query.Match == nil || l.query.Match(item))
 }
 
 // widen finds out how many ranges to read next, when some were read and all of them

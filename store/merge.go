@@ -15,7 +15,7 @@ func mergeOne(record *compliance.Record, report *compliance.Report, keep time.Du
 	}
 	change, outcome := record.Merge(report)
 	effect := compliance.Effect{Outcome: outcome, Before: change.Before, After: change.After}
-	if report.Reply != "" {
+	if report.Reply != "" && record.Exists() {
 		effect.Record = record.JSON(report.Key.Device)
 	}
 	return effect, change.Moved

@@ -98,6 +98,40 @@ func (r *Redis) Floors(ctx context.Context, buckets []compliance.Bucket) ([]comp
 	return floors, err
 }
 
+// PolicyCounts returns the number of records of a policy in each status. It takes a
+// command a bucket, whatever the number of policies.
+func (r *Redis) PolicyCounts(ctx context.Context, policy string) (totals [compliance.NumStatuses]int, err error) {
+	fields := make([]string, compliance.NumStatuses)
+	for i, s := range compliance.Statuses() {
+		fields[i] = countField(policy, s)
+	}
+	pipe := r.client.Pipeline()
+	replies := make([]*redis.SliceCmd, r.layout.Buckets)
+	for b := range replies {
+		replies[b] = pipe.HMGet(ctx, countsKey(compliance.Bucket(b)), fields...)
+	}
+	_, _ = pipe.Exec(ctx) // Every command's own error is looked at.
+	for b, reply := range replies {
+		numbers, err := reply.Result()
+		if err != nil && !isWrongType(err) {
+			return totals, fmt.Errorf("read counts of bucket %02x: %w", b, err)
+		}
+		for i, value := range numbers {
+			text, there := value.(string)
+			if !there {
+				continue
+			}
+			n, errNumber := strconv.Atoi(text)
+			err = errors.Join(err, errNumber)
+			totals[i] += n
+		}
+		if err != nil {
+			return totals, &compliance.CorruptError{Bucket: compliance.Bucket(b), What: "the counts"}
+		}
+	}
+	return totals, nil
+}
+
 // ReadFloors returns the floors of buckets, in their order, and writes nothing.
 func (r *Redis) ReadFloors(ctx context.Context, buckets []compliance.Bucket) ([]compliance.Floor, error) {
 	pipe := r.client.Pipeline()

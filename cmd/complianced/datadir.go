@@ -22,6 +22,10 @@ type addresses struct {
 	// RedisEmbedded says that the Redis is one that the serve started.
 	RedisEmbedded bool   `json:"redis_embedded,omitempty"`
 	Metrics       string `json:"metrics"`
+	// HTTP is the URL of the HTTP API; empty where the serve has none. Token is the one
+	// that the serve made for it; empty where its settings say who may use it.
+	HTTP  string `json:"http,omitempty"`
+	Token string `json:"token,omitempty"`
 }
 
 // urlList is in serve.json one text, parted by commas. A comma in a URL, of a

@@ -65,8 +65,10 @@ func welcome(w io.Writer, dir string, found addresses) {
   report    echo '{"status":"nonCompliant"}' | complianced --data-dir %[3]s publish my-policy my-device
   record    complianced --data-dir %[3]s get my-policy my-device
   devices   complianced --data-dir %[3]s list --devices --worst error
+  HTTP API  %[4]s
 
-`, found.Metrics, found.NATS, dir)
+%[5]s
+`, found.Metrics, found.NATS, dir, found.HTTP, curl(dir, found))
 }
 
 // show runs the fleet and prints the counts, over and over on a terminal.

@@ -56,6 +56,10 @@ func build(m *testing.M) (code int, err error) {
 	// What the command line reaches is in the test's own binary, too: without it, go
 	// test takes a result from its cache although the program has changed.
 	_ = complianced.Root()
+	// Many serves run at once, each with a port of its own for the API.
+	if err := os.Setenv("COMPLIANCED_HTTP_LISTEN", "127.0.0.1:0"); err != nil {
+		return 1, err
+	}
 	binary = filepath.Join(dir, "complianced")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("%w: %s", err, out)
@@ -86,10 +90,12 @@ type serving struct {
 	args []string
 	cmd  *exec.Cmd
 	log  *os.File
-	// NATS, Redis and Metrics are from serve.json.
+	// What follows is from serve.json.
 	NATS    string `json:"nats"`
 	Redis   string `json:"redis"`
 	Metrics string `json:"metrics"`
+	HTTP    string `json:"http"`
+	Token   string `json:"token"`
 }
 
 func serve(t *testing.T, args ...string) *serving {

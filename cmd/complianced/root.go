@@ -69,7 +69,7 @@ then from a YAML file (--config) with the flags' names as keys.`,
 	c.addServers(flags, "")
 	root.AddCommand(
 		newServe(c), newDemo(c), newPublish(c), newSimulate(c), newGet(c), newList(c), newExport(c), newSummary(c),
-		newProvision(c), newRemove(c), newVerify(c), newCheck(), newDead(c), newReplay(c), newCapture(c), newVersion(),
+		newProvision(c), newRemove(c), newVerify(c), newCheck(), newDead(c), newReplay(c), newCapture(c), newTokenCommand(c), newVersion(),
 	)
 	return root
 }

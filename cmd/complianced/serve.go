@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -32,7 +33,10 @@ import (
 const (
 	roleIngest = "ingest"
 	roleState  = "state"
+	roleAPI    = "api"
 )
+
+var allRoles = []string{roleIngest, roleState, roleAPI}
 
 // tombstonesBeyond is how much longer than the stream keeps reports a tombstone
 // is kept by default.
@@ -53,6 +57,7 @@ type server struct {
 	validity      validity
 	maxPolicies   int
 	policyNames   map[string]string
+	api           api
 
 	log      *slog.Logger
 	registry *prometheus.Registry
@@ -63,6 +68,7 @@ type server struct {
 	js       jetstream.JetStream
 	store    *store.Redis
 	layout   compliance.Layout
+	token    string   // That of the API, where the settings name none.
 	closers  []func() // Called in reverse when nothing of this serve runs any more.
 }
 
@@ -70,12 +76,16 @@ func newServe(c *common) *cobra.Command {
 	s := &server{common: c}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Merge reports and serve the metrics",
-		Long: `Merges the reports of the streams into Redis and serves the counts to Prometheus.
+		Short: "Merge reports, and serve the metrics and the HTTP API",
+		Long: `Merges the reports of the streams into Redis, serves the counts to Prometheus, and the records
+by the HTTP API of Microsoft Graph.
 
 Without --nats-url it runs a NATS server itself, without --redis-url a valkey-server or
 redis-server from PATH, both with their data in --data-dir. Servers that are named are waited
-for, and never provisioned: run complianced provision once.`,
+for, and never provisioned: run complianced provision once.
+
+The HTTP API takes the tokens of --api-tokens and of --oidc-issuer. Where neither is set, serve
+makes one token, which is good until it ends: complianced token prints it.`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := c.logger(cmd.ErrOrStderr())
@@ -87,7 +97,11 @@ for, and never provisioned: run complianced provision once.`,
 				return err
 			}
 			return s.run(cmd.Context(), log, dir, false, func(ctx context.Context, found addresses) error {
-				log.InfoContext(ctx, "serving", slog.String("metrics", "http://"+found.Metrics+"/metrics"), slog.String("nats", withoutPassword(found.NATS)))
+				log.InfoContext(ctx, "serving", slog.String("metrics", "http://"+found.Metrics+"/metrics"),
+					slog.String("nats", withoutPassword(found.NATS)), slog.String("api", found.HTTP))
+				if s.token != "" {
+					fmt.Fprintf(cmd.OutOrStdout(), "try the HTTP API:\n\n%s\n", curl(dir, found))
+				}
 				return nil
 			})
 		},
@@ -98,7 +112,7 @@ for, and never provisioned: run complianced provision once.`,
 
 func (s *server) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&s.roles, "roles", []string{roleIngest, roleState}, "what to run: ingest merges reports, state serves the counts")
+	flags.StringSliceVar(&s.roles, "roles", allRoles, "what to run: ingest merges reports, state serves the counts, api the HTTP API")
 	flags.StringVar(&s.metricsListen, "metrics-listen", "127.0.0.1:8081", "`address` of /metrics, /livez and /readyz; without a host, as :8081, on every interface")
 	flags.StringVar(&s.natsListen, "nats-listen", "127.0.0.1:4222", "`address` of the embedded NATS; without a host, as :4222, on every interface")
 	flags.StringSliceVar(&s.allow, "allow-policies", nil, "`patterns` of the policies to take, as policy-* (default all); removals are taken of every policy")
@@ -106,12 +120,13 @@ func (s *server) add(cmd *cobra.Command) {
 	s.validity.add(cmd)
 	flags.IntVar(&s.maxPolicies, "max-policies", 2000, "how many policies are labels of metrics; the rest is summed")
 	flags.StringToStringVar(&s.policyNames, "policy-names", nil, "`id=name` of policies, for compliance_policy_info")
+	s.api.add(flags)
 }
 
 func (s *server) validate() error {
 	for _, role := range s.roles {
-		if role != roleIngest && role != roleState {
-			return usagef("--roles: %q is not %s or %s", role, roleIngest, roleState)
+		if !slices.Contains(allRoles, role) {
+			return usagef("--roles: %q is not one of %s", role, strings.Join(allRoles, ", "))
 		}
 	}
 	if len(s.roles) == 0 {
@@ -126,6 +141,11 @@ func (s *server) validate() error {
 	if err := s.validity.validate(); err != nil {
 		return err
 	}
+	if s.is(roleAPI) {
+		if err := s.api.validate(); err != nil {
+			return err
+		}
+	}
 	for flag, listen := range map[string]string{"metrics-listen": s.metricsListen, "nats-listen": s.natsListen} {
 		if _, _, err := splitListen(listen); err != nil {
 			return usagef("--%s %q is not an address to listen on, as 127.0.0.1:8081 or :8081: %w", flag, listen, err)
@@ -133,6 +153,9 @@ func (s *server) validate() error {
 	}
 	return nil
 }
+
+// is reports whether a role is one of this serve.
+func (s *server) is(role string) bool { return slices.Contains(s.roles, role) }
 
 // splitListen returns the host, which is 0.0.0.0 where it is left out, and the port.
 func splitListen(listen string) (string, int, error) {
@@ -194,11 +217,17 @@ func (s *server) begin(ctx context.Context, group *errgroup.Group, dir *dataDir,
 	if err != nil {
 		return err
 	}
+	var apiAddress string
+	if s.is(roleAPI) {
+		if apiAddress, err = s.listenAPI(ctx, group); err != nil {
+			return err
+		}
+	}
 	found, err := s.startServers(ctx, group, dir.path)
 	if err != nil {
 		return err
 	}
-	found.Metrics = address
+	found.Metrics, found.HTTP, found.Token = address, apiAddress, s.token
 	if err := dir.tell(found); err != nil {
 		return err
 	}
@@ -362,7 +391,7 @@ func (s *server) notConnected() error { return fmt.Errorf("not connected: %s", l
 // checkRedis shows that Redis holds this layout and does what the roles need. For
 // the state alone it writes nothing: its user may be one who only reads.
 func (s *server) checkRedis(ctx context.Context, options store.Options) error {
-	if slices.Contains(s.roles, roleIngest) {
+	if s.is(roleIngest) {
 		if err := s.store.SelfTest(ctx); err != nil {
 			return err
 		}
@@ -417,7 +446,7 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 // start begins to merge and to serve.
 func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, serving func(context.Context, addresses) error) error {
 	state := &stateReader{js: s.js, store: s.store, layout: s.layout, validity: s.validity.days}
-	if slices.Contains(s.roles, roleState) {
+	if s.is(roleState) {
 		read := (&watchedRead{read: state.read, log: s.log, address: s.store.Address(), pipeline: s.pipeline, stopped: ctx.Done()}).call
 		err := s.registry.Register(metrics.NewState(read, metrics.StateOptions{
 			MaxPolicies: s.maxPolicies, PolicyNames: s.policyNames,
@@ -426,7 +455,7 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, found address
 			return err
 		}
 	}
-	if slices.Contains(s.roles, roleIngest) {
+	if s.is(roleIngest) {
 		for partition := range s.layout.Partitions {
 			loop, err := ingest.NewLoop(
 				ingest.NewJetStream(s.js, ingest.StreamName(s.layout, partition)),
@@ -436,6 +465,11 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, found address
 				return err
 			}
 			group.Go(func() error { return loop.Run(ctx) })
+		}
+	}
+	if s.is(roleAPI) {
+		if err := s.startAPI(); err != nil {
+			return err
 		}
 	}
 	s.health.set(func(ctx context.Context) error { return errors.Join(s.checkNATS(ctx), s.store.Ping(ctx)) }, state.gaps)

@@ -117,7 +117,7 @@ func (p Programs) NewWorker(ctx context.Context, dir string, n *NATS, r *Redis, 
 		return nil, err
 	}
 	w := &Worker{Metrics: address, program: p.Complianced, servers: []string{"--nats-url", n.URL, "--redis-url", r.URL()}}
-	flags := append([]string{"serve", "--data-dir", dir, "--metrics-listen", address, "--log-format", "json"}, w.servers...)
+	flags := append([]string{"serve", "--data-dir", dir, "--metrics-listen", address, "--http-listen", "127.0.0.1:0", "--log-format", "json"}, w.servers...)
 	w.Process, err = newProcess(p.Complianced, dir, w.ready, append(flags, args...)...)
 	return w, err
 }

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/deadletter"
+	"github.com/complianced/complianced/graph"
+	"github.com/complianced/complianced/metrics"
+	"github.com/complianced/complianced/publisher"
+	"github.com/complianced/complianced/store"
+)
+
+// maxAPIWait is the greatest --api-wait: an answer that takes longer is broken off.
+const maxAPIWait = 30 * time.Second
+
+// minLinkKey is how many bytes a file of --api-link-key-file has at least.
+const minLinkKey = 32
+
+// api are the settings of the role api.
+type api struct {
+	listen      string
+	tls         tlsFiles
+	insecure    bool
+	baseURL     string
+	wait        time.Duration
+	concurrency int
+	linkKey     string
+	access      access
+
+	handler atomic.Pointer[http.Handler]
+}
+
+func (a *api) add(flags *pflag.FlagSet) {
+	flags.StringVar(&a.listen, "http-listen", "127.0.0.1:8080", "`address` of the HTTP API; beyond loopback it needs TLS")
+	flags.StringVar(&a.tls.cert, "http-tls-cert", "", "`file` with the certificate of the HTTP API")
+	flags.StringVar(&a.tls.key, "http-tls-key", "", "`file` with the key of the HTTP API")
+	flags.BoolVar(&a.insecure, "insecure-http", false, "let the HTTP API listen beyond loopback without TLS, behind a proxy that has it")
+	flags.StringVar(&a.baseURL, "http-base-url", "", "`URL` of the HTTP API as its clients know it, where that is another one behind a proxy")
+	flags.DurationVar(&a.wait, "api-wait", 5*time.Second, "how long a PATCH waits until it is applied; later it is answered with 202")
+	flags.IntVar(&a.concurrency, "api-concurrency", 256, "how many requests the HTTP API answers at once; one more gets 429")
+	flags.StringVar(&a.linkKey, "api-link-key-file", "", "`file` of at least 32 bytes that protects the links of lists; replicas behind one address share it (default: a new one)")
+	a.access.add(flags)
+}
+
+func (a *api) validate() error {
+	host, _, err := splitListen(a.listen)
+	switch {
+	case err != nil:
+		return usagef("--http-listen %q is not an address to listen on, as 127.0.0.1:8080 or :8080: %w", a.listen, err)
+	case (a.tls.cert == "") != (a.tls.key == ""):
+		return usagef("--http-tls-cert and --http-tls-key go together")
+	case a.tls.cert == "" && !a.insecure && !isLoopback(host):
+		return usagef("--http-listen %s is beyond loopback, where bearer tokens need TLS: set --http-tls-cert and --http-tls-key, "+
+			"or --insecure-http where a proxy before it has TLS", a.listen)
+	case a.wait <= 0 || a.wait > maxAPIWait:
+		return usagef("--api-wait is more than 0 and at most %s", maxAPIWait)
+	case a.concurrency < 1:
+		return usagef("--api-concurrency is at least 1")
+	}
+	if a.baseURL != "" {
+		u, err := url.Parse(a.baseURL)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
+			return usagef("--http-base-url %q is not a URL as https://compliance.example", a.baseURL)
+		}
+	}
+	return a.access.validate()
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// certificate returns the TLS of the API; nil where it has none.
+func (a *api) certificate() (*tls.Config, error) {
+	return a.tls.config("--http-tls")
+}
+
+// key returns the key of links; nil stands for a new one.
+func (a *api) key() ([]byte, error) {
+	if a.linkKey == "" {
+		return nil, nil
+	}
+	key, err := os.ReadFile(a.linkKey)
+	switch {
+	case err != nil:
+		return nil, usagef("--api-link-key-file: %w", err)
+	case len(key) < minLinkKey:
+		return nil, usagef("--api-link-key-file: %s has less than %d bytes", a.linkKey, minLinkKey)
+	}
+	return key, nil
+}
+
+// listenAPI begins to answer, at first that the servers are waited for, and returns the
+// URL.
+func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, error) {
+	certificate, err := s.api.certificate()
+	if err != nil {
+		return "", err
+	}
+	host, port, _ := splitListen(s.api.listen)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return "", fmt.Errorf("HTTP API: %w; choose another --http-listen, or leave the API out with --roles", err)
+	}
+	unready := graph.Unready()
+	s.api.handler.Store(&unready)
+	web := graph.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		(*s.api.handler.Load()).ServeHTTP(w, r)
+	}), graph.ServerOptions{TLS: certificate, Logger: s.log})
+	group.Go(func() error {
+		if err := web.Serve(listener); err != nil {
+			return fmt.Errorf("HTTP API: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		// A request that is under way still has the store and the servers.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		return web.Shutdown(limited)
+	})
+	if !s.api.access.named() {
+		s.token = newToken()
+	}
+	scheme := "http://"
+	if certificate != nil {
+		scheme = "https://"
+	}
+	return scheme + listener.Addr().String(), nil
+}
+
+// curl returns a command line that makes an update by the API of a serve. It has no token
+// in it, and works where it is pasted.
+func curl(dir string, found addresses) string {
+	return fmt.Sprintf(`  curl -X PATCH %s/deviceManagement/deviceCompliancePolicies/my-policy/deviceStatuses/my-device \
+    -H "Authorization: Bearer $(%s --data-dir %s token)" \
+    -H 'Content-Type: application/json' -d '{"status":"compliant"}'
+`, found.HTTP, self(), quoted(dir))
+}
+
+// startAPI answers requests from now on.
+func (s *server) startAPI() error {
+	sender, err := newAPIPublisher(s)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, sender.Close)
+	authorizer, err := s.api.access.authorizer(s.token, s.log)
+	if err != nil {
+		return err
+	}
+	key, err := s.api.key()
+	if err != nil {
+		return err
+	}
+	observer := metrics.NewAPI(prometheus.Registerer(s.registry), graph.Operations(), graph.Statuses())
+	handler := graph.Handler(&apiReader{store: s.store, js: s.js, layout: s.layout}, sender, authorizer, graph.Options{
+		Rules: compliance.Rules{Allow: s.allow}, Wait: s.api.wait, Concurrency: s.api.concurrency,
+		Validity: s.validity.days, BaseURL: s.api.baseURL, LinkKey: key, Logger: s.log, Observe: observer.Observe,
+	})
+	s.api.handler.Store(&handler)
+	return nil
+}
+
+// apiReader reads the state for the API.
+type apiReader struct {
+	store  *store.Redis
+	js     jetstream.JetStream
+	layout compliance.Layout
+}
+
+// Get implements [graph.Reader].
+func (r *apiReader) Get(ctx context.Context, key compliance.Key) (compliance.Record, error) {
+	return r.store.Get(ctx, key)
+}
+
+// List implements [graph.Reader].
+func (r *apiReader) List(ctx context.Context, q graph.Query) (graph.Page, error) {
+	of := store.Query{Policy: q.Policy, Statuses: q.Statuses}
+	if q.Match != nil {
+		of.Match = func(item *store.Item) bool {
+			return q.Match(&graph.Item{Device: item.Key.Device, Record: item.Record})
+		}
+	}
+	page, err := r.store.List(ctx, of, q.Cursor, q.Limit, time.Now())
+	if errors.Is(err, store.ErrCursor) {
+		return graph.Page{}, graph.ErrCursor
+	}
+	items := make([]graph.Item, len(page.Items))
+	for i := range page.Items {
+		items[i] = graph.Item{Device: page.Items[i].Key.Device, Record: page.Items[i].Record}
+	}
+	return graph.Page{Items: items, Next: page.Next, Unreadable: page.Unreadable}, err
+}
+
+// Counts implements [graph.Reader].
+func (r *apiReader) Counts(ctx context.Context, policy string) (graph.Counts, error) {
+	statuses, err := r.store.PolicyCounts(ctx, policy)
+	if err != nil {
+		return graph.Counts{}, err
+	}
+	counts := graph.Counts{Statuses: statuses}
+	for partition := range r.layout.Partitions {
+		floors, err := r.store.ReadFloors(ctx, r.layout.BucketsOf(partition))
+		if err != nil {
+			return graph.Counts{}, err
+		}
+		for _, floor := range floors {
+			if floor.Stored.After(counts.Until) {
+				counts.Until = floor.Stored
+			}
+		}
+	}
+	return counts, nil
+}
+
+// Passed implements [graph.Reader].
+func (r *apiReader) Passed(ctx context.Context, device string, at graph.Receipt) (bool, error) {
+	floors, err := r.store.ReadFloors(ctx, []compliance.Bucket{r.layout.BucketOf(device)})
+	if err != nil {
+		return false, err
+	}
+	return floors[0].Stream == at.Stream && floors[0].Sequence >= at.Sequence, nil
+}
+
+// Refusal implements [graph.Reader].
+func (r *apiReader) Refusal(ctx context.Context, at graph.Receipt) (*compliance.Error, error) {
+	box, err := deadletter.Open(ctx, r.js)
+	if err != nil {
+		return nil, err
+	}
+	letter, err := box.Of(ctx, at.Stream, at.Sequence)
+	switch {
+	case errors.Is(err, deadletter.ErrNotFound):
+		return nil, nil //nolint:nilnil // No letter, no refusal.
+	case err != nil:
+		return nil, err
+	}
+	return &letter.Error, nil
+}
+
+// apiPublisher stores the reports of the API.
+type apiPublisher struct {
+	sender  *publisher.Publisher
+	stamper *publisher.Stamper
+	log     *slog.Logger
+}
+
+func newAPIPublisher(s *server) (*apiPublisher, error) {
+	sender, err := publisher.New(s.nats, publisher.Options{})
+	if err != nil {
+		return nil, err
+	}
+	stamper, err := publisher.NewStamper("", time.Now, time.Time{})
+	return &apiPublisher{sender: sender, stamper: stamper, log: s.log}, err
+}
+
+// Close ends what is under way.
+func (p *apiPublisher) Close() { p.sender.Close() }
+
+// Stamp implements [graph.Publisher].
+func (p *apiPublisher) Stamp(key compliance.Key) (graph.Outgoing, error) {
+	stamped, err := p.stamper.Stamp(publisher.Outgoing{Key: key})
+	return graph.Outgoing{Key: key, EventID: stamped.EventID, EventTime: stamped.EventTime}, err
+}
+
+func outgoing(o graph.Outgoing) publisher.Outgoing {
+	return publisher.Outgoing{Key: o.Key, Body: o.Body, EventID: o.EventID, EventTime: o.EventTime}
+}
+
+// Publish implements [graph.Publisher].
+func (p *apiPublisher) Publish(ctx context.Context, o graph.Outgoing) (graph.Receipt, error) {
+	ack, err := p.sender.Publish(ctx, outgoing(o))
+	return graph.Receipt{Stream: ack.Stream, Sequence: ack.Sequence}, err
+}
+
+// PublishAndWait implements [graph.Publisher].
+func (p *apiPublisher) PublishAndWait(ctx context.Context, o graph.Outgoing) (graph.Receipt, *compliance.Result, error) {
+	result, err := p.sender.PublishAndWait(ctx, outgoing(o))
+	if unheard, ok := errors.AsType[*publisher.NoResultError](err); ok {
+		if errors.Is(unheard.Why, publisher.ErrNotAllowed) {
+			p.log.WarnContext(ctx, "results cannot be heard, so updates are answered with 202; let this user subscribe to compliance.result.>")
+		}
+		return graph.Receipt{Stream: unheard.Ack.Stream, Sequence: unheard.Ack.Sequence}, nil, nil
+	}
+	if err != nil {
+		return graph.Receipt{}, nil, err
+	}
+	return graph.Receipt{Stream: result.Stream, Sequence: result.Sequence}, &result, nil
+}
