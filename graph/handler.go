@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -246,15 +247,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.log(r.Context(), operation, a.status, took, requestID, clientRequestID, problem)
 }
 
-func write(w http.ResponseWriter, a answer, requestID, clientRequestID string) {
-	header := w.Header()
-	header["request-id"] = []string{requestID} // As Graph writes them, for those who look at the case.
+// standing returns the headers that every answer has.
+func standing(requestID, clientRequestID string) http.Header {
+	header := http.Header{"request-id": {requestID}} // As Graph writes it, for those who look at the case.
 	if clientRequestID != "" {
 		header["client-request-id"] = []string{clientRequestID}
 	}
 	header.Set("Cache-Control", "no-store")
 	header.Set("OData-Version", "4.0")
 	header.Set("X-Content-Type-Options", "nosniff")
+	return header
+}
+
+func write(w http.ResponseWriter, a answer, requestID, clientRequestID string) {
+	header := w.Header()
+	maps.Copy(header, standing(requestID, clientRequestID))
 	for name, value := range a.header {
 		header.Set(name, value)
 	}

@@ -204,10 +204,14 @@ func statusLine(b []byte) (int, bool) {
 func (c *conn) refuse(status int) {
 	requestID := uuid.NewString()
 	body := transportProblem(status).body(requestID, "", c.now())
+	header := standing(requestID, "")
+	header.Set("Connection", "close")
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	var b bytes.Buffer
-	b.WriteString("HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n" +
-		"Connection: close\r\nContent-Type: " + contentType + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n" +
-		"request-id: " + requestID + "\r\n\r\n")
+	b.WriteString("HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n")
+	_ = header.Write(&b) // It is memory.
+	b.WriteString("\r\n")
 	b.Write(body)
 	_, _ = c.Conn.Write(b.Bytes()) // A client that has gone hears nothing.
 }
@@ -217,6 +221,8 @@ func transportProblem(status int) *problem {
 	switch status {
 	case http.StatusRequestTimeout:
 		return newProblem(status, codeRequestTimeout, "The header of the request did not come in time.")
+	case http.StatusExpectationFailed:
+		return newProblem(status, codeNotSupported, "The header Expect is not supported with anything but 100-continue.")
 	case http.StatusRequestHeaderFieldsTooLarge:
 		return newProblem(status, codeHeaders, "The header of the request is larger than 16 KiB.")
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
