@@ -105,7 +105,8 @@ func (p *problem) body(requestID, clientRequestID string, now time.Time) []byte 
 // The problems that need no more than a word.
 
 func denied(message string) *problem {
-	return newProblem(http.StatusForbidden, codeDenied, message)
+	// RFC 6750, section 3, wants the header here too.
+	return newProblem(http.StatusForbidden, codeDenied, message).with("WWW-Authenticate", challenge+`, error="insufficient_scope"`)
 }
 
 func notFound(message string) *problem {
@@ -115,11 +116,13 @@ func notFound(message string) *problem {
 func unauthorized(message string) *problem {
 	p := newProblem(http.StatusUnauthorized, codeInvalidToken, message)
 	if message == messageNoToken {
-		return p.with("WWW-Authenticate", `Bearer realm="complianced"`)
+		return p.with("WWW-Authenticate", challenge)
 	}
 	// RFC 6750, section 3: the error is left out only where no token was sent.
-	return p.with("WWW-Authenticate", `Bearer realm="complianced", error="invalid_token"`)
+	return p.with("WWW-Authenticate", challenge+`, error="invalid_token"`)
 }
+
+const challenge = `Bearer realm="complianced"`
 
 const (
 	messageNoToken    = "The request has no bearer token: send the header Authorization: Bearer <token>."
