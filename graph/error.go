@@ -29,6 +29,16 @@ const (
 	codeUnavailable      = "ServiceUnavailable"
 )
 
+// Codes returns the codes that an error has beside those of reports, which are
+// [compliance.Codes].
+func Codes() []string {
+	return []string{
+		codeBadRequest, codeIDRequired, codeNotSupported, codeInvalidQuery, codeInvalidToken, codeDenied, codeNotFound,
+		codeMethodNotAllowed, codeNotAcceptable, codeRequestTimeout, codeLengthRequired, codeTooLarge, codeMediaType,
+		codeHeaders, codeTooMany, codeUnavailable,
+	}
+}
+
 // Statuses returns every status of an answer of [Handler].
 func Statuses() []int {
 	return []int{
