@@ -122,6 +122,7 @@ var headerExchanges = []exchange{
 var queryExchanges = []exchange{
 	{method: http.MethodGet, path: apiStatuses + "?filter=status%20ne%20'error'&SELECT=*&top=0&%24count=true", status: 200},
 	{method: http.MethodGet, path: apiRoot + "my-empty/deviceStatuses?$count=true", status: 200},
+	{method: http.MethodGet, path: apiStatuses + "?$filter=lastReportedDateTime%20lt%202026-01-31T12:00:00%2B01:00", status: 200},
 	{method: http.MethodGet, path: apiRoot + "my-empty/deviceStatusOverview", status: 200},
 	{method: http.MethodGet, path: apiStatuses + "?$top=1001", status: 400, code: "invalidQuery"},
 	{method: http.MethodGet, path: apiStatuses + "?$count=1", status: 400, code: "invalidQuery"},
