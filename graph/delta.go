@@ -86,7 +86,7 @@ func deltaMembers(body []byte) (members []jsontext.Value, isDelta bool, p *probl
 	case !ended(d):
 		return nil, true, malformed(true)
 	case others:
-		return nil, true, badRequest(string(compliance.UnknownProperty), "", "A delta has no member beside value.")
+		return nil, true, badRequest(string(compliance.UnknownProperty), "", "a delta has no member beside value")
 	}
 	return members, true, nil
 }
@@ -105,7 +105,7 @@ func malformed(isDelta bool) *problem {
 	if !isDelta {
 		return nil // It is read as a report, which says where it is wrong.
 	}
-	return badRequest(string(compliance.MalformedJSON), "", "The body is not one JSON text in UTF-8.")
+	return badRequest(string(compliance.MalformedJSON), "", "the body is not one JSON text in UTF-8")
 }
 
 func readMembers(d *jsontext.Decoder) (members []jsontext.Value, p *problem) {
@@ -118,7 +118,7 @@ func readMembers(d *jsontext.Decoder) (members []jsontext.Value, p *problem) {
 		case err != nil:
 			return nil, malformed(true)
 		case len(members) == maxMembers:
-			return nil, badRequest(string(compliance.TooLarge), valueMember, "A delta has at most %d members.", maxMembers)
+			return nil, badRequest(string(compliance.TooLarge), valueMember, "a delta has at most %d members", maxMembers)
 		}
 		members = append(members, value.Clone())
 	}
@@ -244,7 +244,7 @@ func failed(done []outcome) *problem {
 		}
 	}
 	if lost != nil {
-		p := unavailable(fmt.Sprintf("Of %d reports %d are not known to be stored; send all of them again.", len(done), missing), lost.cause)
+		p := unavailable(fmt.Sprintf("of %d reports %d are not known to be stored; send all of them again", len(done), missing), lost.cause)
 		return p
 	}
 	return wrong

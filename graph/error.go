@@ -122,10 +122,10 @@ func unauthorized(message string) *problem {
 }
 
 const (
-	messageNoToken    = "The request has no bearer token: send the header Authorization: Bearer <token>."
-	messageWrongToken = "The bearer token is not valid."
+	messageNoToken    = "the request has no bearer token: send the header Authorization: Bearer <token>"
+	messageWrongToken = "the bearer token is not valid"
 )
 
 func tooMany() *problem {
-	return newProblem(http.StatusTooManyRequests, codeTooMany, "Too many requests are under way; try again.").retry(retryTooMany)
+	return newProblem(http.StatusTooManyRequests, codeTooMany, "too many requests are under way; try again").retry(retryTooMany)
 }

@@ -355,7 +355,7 @@ func (h *handler) authorize(r *http.Request) (Grant, *problem) {
 	case errors.Is(err, ErrToken):
 		return Grant{}, unauthorized(messageWrongToken)
 	case err != nil:
-		return Grant{}, unavailable("Whether the bearer token is valid cannot be told now; try again.", err)
+		return Grant{}, unavailable("whether the bearer token is valid cannot be told now; try again", err)
 	}
 	return grant, nil
 }
@@ -373,16 +373,16 @@ func (h *handler) check(r *http.Request, at route, grant Grant) *problem {
 	case !grant.Read && !grant.Write:
 		return denied("The token does not allow to read: that needs " + ScopeRead + " or " + ScopeReadWrite + ".")
 	case grant.Device != "" && at.resource == entity && at.key.Device != grant.Device:
-		return denied("The token is for another device.")
+		return denied("the token is for another device")
 	case grant.Device != "" && at.resource != entity && !write:
-		return denied("The token is for one device, and this resource has many.")
+		return denied("the token is for one device, and this resource has many")
 	case !accepts(r.Header):
-		return newProblem(http.StatusNotAcceptable, codeNotAcceptable, "The answer is application/json, which the header Accept does not allow.")
+		return newProblem(http.StatusNotAcceptable, codeNotAcceptable, "the answer is application/json, which the header Accept does not allow")
 	case write && r.URL.RawQuery != "":
-		return badRequest(codeNotSupported, "", "Query options are not supported with %s.", r.Method)
+		return badRequest(codeNotSupported, "", "query options are not supported with %s", r.Method)
 	}
 	if write && (r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Match") != "" && !anyThere(r)) {
-		return badRequest(codeNotSupported, "", "The headers If-Match and If-None-Match are not supported: records have no ETag, and the newest event wins.")
+		return badRequest(codeNotSupported, "", "the headers If-Match and If-None-Match are not supported: records have no ETag, and the newest event wins")
 	}
 	return nil
 }
@@ -461,7 +461,7 @@ func (h *handler) base(r *http.Request) string {
 func Unready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requestID, clientRequestID := uuid.NewString(), clientRequestID(r.Header)
-		p := unavailable("The service is starting; try again.", nil)
+		p := unavailable("the service is starting; try again", nil)
 		write(w, answered(p, requestID, clientRequestID, time.Now()), requestID, clientRequestID)
 	})
 }

@@ -44,7 +44,7 @@ func parseOptions(u *url.URL, has ...option) (options, *problem) {
 	q := options{top: defaultTop}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return q, badRequest(codeInvalidQuery, "", "The query of the address is not well-formed.")
+		return q, badRequest(codeInvalidQuery, "", "the query of the address is not well-formed")
 	}
 	seen := map[option]bool{}
 	for name, list := range values {
@@ -66,13 +66,13 @@ func parseOptions(u *url.URL, has ...option) (options, *problem) {
 
 func unsupportedOption(has []option) *problem {
 	if len(has) == 0 {
-		return badRequest(codeNotSupported, "", "Query options are not supported with this resource.")
+		return badRequest(codeNotSupported, "", "query options are not supported with this resource")
 	}
 	names := make([]string, len(has))
 	for i, o := range has {
 		names[i] = string(o)
 	}
-	return badRequest(codeNotSupported, "", "A query option is not supported: this resource has %s.", strings.Join(names, ", "))
+	return badRequest(codeNotSupported, "", "a query option is not supported: this resource has %s", strings.Join(names, ", "))
 }
 
 func (q *options) set(o option, text string) *problem {

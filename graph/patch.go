@@ -54,15 +54,15 @@ func (h *handler) readBody(r *request) (body []byte, leave func(), p *problem) {
 	charset := parameters["charset"]
 	switch {
 	case err != nil, media != "application/json", charset != "" && !strings.EqualFold(charset, "utf-8"):
-		return nil, nil, newProblem(http.StatusUnsupportedMediaType, codeMediaType, "The body is application/json in UTF-8, and the header Content-Type says so.")
+		return nil, nil, newProblem(http.StatusUnsupportedMediaType, codeMediaType, "the body is application/json in UTF-8, and the header Content-Type says so")
 	case !identity(r.Header.Get("Content-Encoding")):
-		return nil, nil, newProblem(http.StatusUnsupportedMediaType, codeMediaType, "Content-Encoding is not supported: send the body as it is.")
+		return nil, nil, newProblem(http.StatusUnsupportedMediaType, codeMediaType, "Content-Encoding is not supported: send the body as it is")
 	case r.ContentLength < 0:
-		return nil, nil, newProblem(http.StatusLengthRequired, codeLengthRequired, "The header Content-Length is required; a chunked body is not taken.")
+		return nil, nil, newProblem(http.StatusLengthRequired, codeLengthRequired, "the header Content-Length is required; a chunked body is not taken")
 	case r.resource == entity && r.ContentLength > compliance.MaxBody:
-		return nil, nil, tooLarge("The body is larger than 16 KiB.")
+		return nil, nil, tooLarge("the payload is larger than 16 KiB")
 	case r.ContentLength > maxDelta:
-		return nil, nil, tooLarge("The body is larger than 4 MiB.")
+		return nil, nil, tooLarge("the payload is larger than 4 MiB")
 	}
 	leave = func() {}
 	if r.ContentLength > compliance.MaxBody {
@@ -74,9 +74,9 @@ func (h *handler) readBody(r *request) (body []byte, leave func(), p *problem) {
 	if _, err := io.ReadFull(r.Body, body); err != nil {
 		leave()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, nil, newProblem(http.StatusRequestTimeout, codeRequestTimeout, "The body did not come in time.").with("Connection", "close")
+			return nil, nil, newProblem(http.StatusRequestTimeout, codeRequestTimeout, "the body did not come in time").with("Connection", "close")
 		}
-		return nil, nil, badRequest(codeBadRequest, "", "The body ended before its Content-Length.")
+		return nil, nil, badRequest(codeBadRequest, "", "the body ended before its Content-Length")
 	}
 	return body, leave, nil
 }
@@ -86,7 +86,8 @@ func identity(encoding string) bool { return encoding == "" || strings.EqualFold
 func tooLarge(message string) *problem {
 	p := newProblem(http.StatusRequestEntityTooLarge, codeTooLarge, message)
 	p.err.Inner.Code = compliance.TooLarge
-	return p
+	p.err.Details = []compliance.ErrorDetail{{Code: compliance.TooLarge, Message: message}}
+	return p.with("Connection", "close") // What is left of the body is not waited for.
 }
 
 // keyOf returns the key of a record that the body of a PATCH on the collection names. A
@@ -96,7 +97,7 @@ func (h *handler) keyOf(r *request, body []byte) (compliance.Key, *problem) {
 	key := compliance.Key{Policy: r.key.Policy, Device: device}
 	switch {
 	case named && r.grant.Device != "" && device != r.grant.Device:
-		return key, denied("The token is for another device.")
+		return key, denied("the token is for another device")
 	case named:
 		return key, nil
 	case r.grant.Device != "":
@@ -184,7 +185,7 @@ type report struct {
 func (h *handler) stamped(key compliance.Key, body []byte) (report, *problem) {
 	o, err := h.publisher.Stamp(key)
 	if err != nil {
-		return report{}, unavailable("The report cannot be stamped; try again.", err)
+		return report{}, unavailable("the report cannot be stamped; try again", err)
 	}
 	o.Body = body
 	decoded, rejection := h.Rules.Decode(&compliance.Envelope{
@@ -236,7 +237,7 @@ func notStored(err error) *problem {
 	if err == nil {
 		return nil
 	}
-	return unavailable("The report is not known to be stored; send it again.", err)
+	return unavailable("the report is not known to be stored; send it again", err)
 }
 
 // settle finds out what became of a report whose result was not heard: a result may be
@@ -281,7 +282,7 @@ func (h *handler) written(r *request, prefer preferences, o report, record []byt
 	case o.removed:
 		return answer{status: http.StatusNoContent}, nil
 	case record == nil:
-		return answer{}, notFound("The report is stored, and there is no record: a newer report has removed it.")
+		return answer{}, notFound("the report is stored, and there is no record: a newer report has removed it")
 	case prefer.minimal:
 		return answer{status: http.StatusNoContent, header: map[string]string{"Preference-Applied": appliedMinimal}}, nil
 	}
@@ -297,7 +298,7 @@ func (h *handler) written(r *request, prefer preferences, o report, record []byt
 // remove answers a DELETE: a report like any other, which removes the record.
 func (h *handler) remove(r *request) (answer, *problem) {
 	if r.ContentLength != 0 {
-		return answer{}, badRequest(codeBadRequest, "", "A DELETE has no body.")
+		return answer{}, badRequest(codeBadRequest, "", "a DELETE has no body")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), settleTimeout)
 	record, err := h.reader.Get(ctx, r.key)
@@ -317,7 +318,7 @@ func (h *handler) remove(r *request) (answer, *problem) {
 	return h.store(r, report)
 }
 
-func noRecord() *problem { return notFound("There is no record of this device under this policy.") }
+func noRecord() *problem { return notFound("there is no record of this device under this policy") }
 
 func encode(v any) []byte {
 	text, err := json.Marshal(v, json.Deterministic(true))

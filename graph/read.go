@@ -41,7 +41,7 @@ func (h *handler) get(r *request) (answer, *problem) {
 }
 
 func stateAway(err error) *problem {
-	return unavailable("The state cannot be read now; try again.", err)
+	return unavailable("the state cannot be read now; try again", err)
 }
 
 // object returns a record as a client sees it.
@@ -174,7 +174,7 @@ func (h *handler) count(ctx context.Context, policy string, q *options) (int, *p
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
 			return 0, badRequest(codeNotSupported, string(optionCount),
-				"There are too many records to count those of this filter: leave out $count, or filter by status alone.")
+				"there are too many records to count those of this filter: leave out $count, or filter by status alone")
 		case err != nil:
 			return 0, stateAway(err)
 		}

@@ -114,7 +114,7 @@ func parseRoute(u *url.URL) (route, *problem) {
 }
 
 func noRoute() *problem {
-	return notFound("There is nothing at this address: it is not /deviceManagement/deviceCompliancePolicies/{id}/deviceStatuses, .../deviceStatuses/{id} or .../deviceStatusOverview.")
+	return notFound("there is nothing at this address: it is not /deviceManagement/deviceCompliancePolicies/{id}/deviceStatuses, .../deviceStatuses/{id} or .../deviceStatusOverview")
 }
 
 // readKey reads name/{key} or name('{key}') off a path. Keyed tells whether there is a

@@ -216,11 +216,11 @@ func (c *conn) refuse(status int) {
 func transportProblem(status int) *problem {
 	switch status {
 	case http.StatusRequestTimeout:
-		return newProblem(status, codeRequestTimeout, "The header of the request did not come in time.")
+		return newProblem(status, codeRequestTimeout, "the header of the request did not come in time")
 	case http.StatusRequestHeaderFieldsTooLarge:
-		return newProblem(status, codeHeaders, "The header of the request is larger than 16 KiB.")
+		return newProblem(status, codeHeaders, "the header of the request is larger than 16 KiB")
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return newProblem(status, codeNotSupported, "The request uses a part of HTTP that is not supported: send HTTP/1.1 with a Content-Length.")
+		return newProblem(status, codeNotSupported, "the request uses a part of HTTP that is not supported: send HTTP/1.1 with a Content-Length")
 	}
-	return newProblem(status, codeBadRequest, "The request is not well-formed HTTP.")
+	return newProblem(status, codeBadRequest, "the request is not well-formed HTTP")
 }
