@@ -33,7 +33,7 @@ func TestAnAddressNamesAResource(t *testing.T) {
 		policies + "/p/deviceStatuses(d)", policies + "/p/deviceStatuses('d", policies + "/p/deviceStatuses('')", policies + "/p/deviceStatuses('d''e')",
 		policies + "/p/deviceStatuses/a%2fb", policies + "/p/deviceStatuses/a%252fb", policies + "/p/deviceStatuses/..", policies + "/p/deviceStatuses/%00",
 		policies + "//deviceStatuses", policies + "/../deviceStatuses/d", policies + "/p/deviceStatusOverview/x", policies + "/p/deviceStatusOverview('x')",
-		policies + "/p/deviceStatuses('a%2500')", policies + "/p*/deviceStatuses", policies + "/p.q/deviceStatuses", "//deviceManagement" + policies,
+		policies + "/p/deviceStatuses('a%2500')", policies + "/p/deviceStatuses('%2564')", policies + "/p*/deviceStatuses", policies + "/p.q/deviceStatuses", "//deviceManagement" + policies,
 	} {
 		if address, key, ok := graph.Route(path); ok {
 			t.Errorf("%s is %s of %+v", path, address, key)
