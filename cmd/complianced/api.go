@@ -22,6 +22,7 @@ import (
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/deadletter"
 	"github.com/complianced/complianced/graph"
+	"github.com/complianced/complianced/graph/token"
 	"github.com/complianced/complianced/metrics"
 	"github.com/complianced/complianced/publisher"
 	"github.com/complianced/complianced/store"
@@ -44,6 +45,12 @@ type api struct {
 	linkKey     string
 	access      access
 
+	// What follows is made of the settings before anything starts.
+
+	certificate *tls.Config // Nil where the API has no TLS.
+	key         []byte      // Of links; nil stands for a new one.
+	authorizers []graph.Authorizer
+
 	handler atomic.Pointer[http.Handler]
 }
 
@@ -57,6 +64,21 @@ func (a *api) add(flags *pflag.FlagSet) {
 	flags.IntVar(&a.concurrency, "api-concurrency", 256, "how many requests the HTTP API answers at once; one more gets 429")
 	flags.StringVar(&a.linkKey, "api-link-key-file", "", "`file` of at least 32 bytes that protects the links of lists; replicas behind one address share it (default: a new one)")
 	a.access.add(flags)
+}
+
+// prepare checks the settings and reads the files that they name.
+func (a *api) prepare(log *slog.Logger) error {
+	err := a.validate()
+	if err == nil {
+		a.certificate, err = a.tls.config("--http-tls")
+	}
+	if err == nil {
+		a.key, err = a.readKey()
+	}
+	if err == nil {
+		a.authorizers, err = a.access.authorizers(log)
+	}
+	return err
 }
 
 func (a *api) validate() error {
@@ -80,7 +102,7 @@ func (a *api) validate() error {
 			return usagef("--http-base-url %q is not a URL as https://compliance.example", a.baseURL)
 		}
 	}
-	return a.access.validate()
+	return nil
 }
 
 func isLoopback(host string) bool {
@@ -88,13 +110,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// certificate returns the TLS of the API; nil where it has none.
-func (a *api) certificate() (*tls.Config, error) {
-	return a.tls.config("--http-tls")
-}
-
-// key returns the key of links; nil stands for a new one.
-func (a *api) key() ([]byte, error) {
+// readKey returns the key of links; nil where no file is named.
+func (a *api) readKey() ([]byte, error) {
 	if a.linkKey == "" {
 		return nil, nil
 	}
@@ -111,10 +128,6 @@ func (a *api) key() ([]byte, error) {
 // listenAPI begins to answer, at first that the servers are waited for, and returns the
 // URL.
 func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, error) {
-	certificate, err := s.api.certificate()
-	if err != nil {
-		return "", err
-	}
 	host, port, _ := splitListen(s.api.listen)
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
@@ -124,7 +137,7 @@ func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, 
 	s.api.handler.Store(&unready)
 	web := graph.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		(*s.api.handler.Load()).ServeHTTP(w, r)
-	}), graph.ServerOptions{TLS: certificate, Logger: s.log})
+	}), graph.ServerOptions{TLS: s.api.certificate, Logger: s.log})
 	group.Go(func() error {
 		if err := web.Serve(listener); err != nil {
 			return fmt.Errorf("HTTP API: %w", err)
@@ -139,10 +152,14 @@ func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, 
 		return web.Shutdown(limited)
 	})
 	if !s.api.access.named() {
-		s.token = newToken()
+		entry := token.Entry{Name: "serve", Scopes: []string{graph.ScopeReadWrite}}
+		if s.token, entry, err = token.New(entry); err != nil {
+			return "", err
+		}
+		s.api.authorizers = []graph.Authorizer{token.Single(s.token, entry.Grant())}
 	}
 	scheme := "http://"
-	if certificate != nil {
+	if s.api.certificate != nil {
 		scheme = "https://"
 	}
 	return scheme + listener.Addr().String(), nil
@@ -164,18 +181,10 @@ func (s *server) startAPI() error {
 		return err
 	}
 	s.closers = append(s.closers, sender.Close)
-	authorizer, err := s.api.access.authorizer(s.token, s.log)
-	if err != nil {
-		return err
-	}
-	key, err := s.api.key()
-	if err != nil {
-		return err
-	}
 	observer := metrics.NewAPI(prometheus.Registerer(s.registry), graph.Operations(), graph.Statuses())
-	handler := graph.Handler(&apiReader{store: s.store, js: s.js, layout: s.layout}, sender, authorizer, graph.Options{
+	handler := graph.Handler(&apiReader{store: s.store, js: s.js, layout: s.layout}, sender, token.Any(s.api.authorizers...), graph.Options{
 		Rules: compliance.Rules{Allow: s.allow}, Wait: s.api.wait, Concurrency: s.api.concurrency,
-		Validity: s.validity.days, BaseURL: s.api.baseURL, LinkKey: key, Logger: s.log, Observe: observer.Observe,
+		Validity: s.validity.days, BaseURL: s.api.baseURL, LinkKey: s.api.key, Logger: s.log, Observe: observer.Observe,
 	})
 	s.api.handler.Store(&handler)
 	return nil

@@ -141,11 +141,6 @@ func (s *server) validate() error {
 	if err := s.validity.validate(); err != nil {
 		return err
 	}
-	if s.is(roleAPI) {
-		if err := s.api.validate(); err != nil {
-			return err
-		}
-	}
 	for flag, listen := range map[string]string{"metrics-listen": s.metricsListen, "nats-listen": s.natsListen} {
 		if _, _, err := splitListen(listen); err != nil {
 			return usagef("--%s %q is not an address to listen on, as 127.0.0.1:8081 or :8081: %w", flag, listen, err)
@@ -174,6 +169,11 @@ func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh b
 ) (err error) {
 	if err := s.validate(); err != nil {
 		return err
+	}
+	if s.is(roleAPI) {
+		if err := s.api.prepare(log); err != nil {
+			return err
+		}
 	}
 	s.log = log
 	store.LogDriver(log)
