@@ -182,6 +182,7 @@ func (s *serving) dial(parts ...string) response {
 }
 
 func TestRequestsThatAreWrongGetAnErrorObject(t *testing.T) {
+	t.Parallel() // Slow ones take seconds.
 	s := serve(t)
 	head := func(method, path string, lines ...string) string {
 		lines = append([]string{method + " " + path + " HTTP/1.1", "Host: x", "Authorization: Bearer " + s.Token}, lines...)
