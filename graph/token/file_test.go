@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,6 +110,45 @@ func TestAChangedFileIsInForceWithinASecond(t *testing.T) {
 	if log := journal.String(); strings.Count(log, "token file has changed") != 1 || !strings.Contains(log, "tokens=1") {
 		t.Errorf("the log is %q", log)
 	}
+	// The second counts from the last look.
+	write(t, path, oldEntry)
+	clock.Add(time.Second - 1)
+	wantRefused(t, f, old)
+	clock.Add(1)
+	wantGrant(t, f, old, writes)
+}
+
+func TestAFileMayChangeUnderManyRequests(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.yaml")
+	clock := newClock()
+	text, entry := issue(t, token.Entry{Name: "stays"})
+	_, other := issue(t, token.Entry{Name: "goes"})
+	write(t, path, entry, other)
+	f := open(t, path, token.FileOptions{Now: clock.Now})
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if grant, err := f.Authorize(t.Context(), text); err != nil || grant != writes {
+					t.Errorf("got %+v and %v", grant, err)
+					return
+				}
+			}
+		})
+	}
+	for n := range 50 {
+		write(t, path, []token.Entry{other, entry}[n%2:]...)
+		clock.Add(time.Second)
+		wantGrant(t, f, text, writes)
+	}
+	close(stop)
+	group.Wait()
 }
 
 func TestAFileThatBecameWrongChangesNothing(t *testing.T) {

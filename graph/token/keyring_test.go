@@ -82,7 +82,8 @@ func checkGrant(t *testing.T, o *token.OIDC, text string) {
 
 func TestRequestsAtOnceShareTheKeys(t *testing.T) {
 	issuer := tokentest.NewIssuer(t)
-	o := newOIDC(t, issuer)
+	// It is never too early to ask.
+	o := newOIDC(t, issuer, func(o *token.OIDCOptions) { o.KeyInterval = 1 })
 	text := issuer.Sign(nil)
 	var group sync.WaitGroup
 	for range 50 {
@@ -280,6 +281,9 @@ func TestAnIssuerThatAnswersWronglyIsAnOutage(t *testing.T) {
 		{"a place of keys that is a file", `{"issuer":"URL","jwks_uri":"file:///etc/passwd"}`, nil, "jwks_uri"},
 		{"an error", "", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "status 500"},
 		{"keys that are none", "", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"error":"later"}`) }, "no RSA or EC key"},
+		{"a symmetric key only", "", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"keys":[{"kty":"oct","kid":"rsa-1","k":"AAECAwQFBgc"}]}`)
+		}, "no RSA or EC key"},
 		{"keys without end", "", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"keys":[`+strings.Repeat(" ", 1<<20)+`]}`)
 		}, "1 MiB"},
