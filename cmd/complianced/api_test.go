@@ -159,6 +159,8 @@ func TestTheDocumentedRequestGetsTheDocumentedAnswer(t *testing.T) {
 	if e.Target != "status" || e.Code != "badRequest" {
 		t.Errorf("error %+v", e)
 	}
+	s.shows(`compliance_api_requests_total{operation="update",status="200"} 3`, `compliance_api_requests_total{operation="update",status="400"} 1`,
+		`compliance_api_requests_total{operation="delete",status="204"} 0`, `compliance_api_request_duration_seconds_count{operation="update"} 4`)
 }
 
 // TestABodyIsTheSameReportOverHTTPAndNATS sends the body of every vector both ways, to
