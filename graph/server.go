@@ -23,7 +23,6 @@ import (
 // It speaks HTTP/1.1.
 type Server struct {
 	http *http.Server
-	now  func() time.Time
 }
 
 // Limits of a connection.
@@ -39,32 +38,21 @@ const (
 type ServerOptions struct {
 	// TLS, where not nil, is what it serves with.
 	TLS *tls.Config
-	// HeaderTimeout and RequestTimeout are how long the header of a request and the whole
-	// request may take. They default to 5 and 10 s.
-	HeaderTimeout  time.Duration
-	RequestTimeout time.Duration
-	// Logger hears what net/http says. Defaults to none.
+	// Logger hears what net/http says, at level debug. Defaults to none.
 	Logger *slog.Logger
-	// Now is the clock. Defaults to time.Now.
-	Now func() time.Time
 }
 
 // NewServer returns a server of a handler.
 func NewServer(handler http.Handler, o ServerOptions) *Server {
-	orDefault(&o.HeaderTimeout, headerTimeout)
-	orDefault(&o.RequestTimeout, requestTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	s := &Server{now: o.Now}
+	s := &Server{}
 	s.http = &http.Server{
 		Handler:           begin(handler),
 		TLSConfig:         o.TLS,
-		ReadHeaderTimeout: o.HeaderTimeout,
-		ReadTimeout:       o.RequestTimeout,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -110,7 +98,7 @@ func (s *Server) Serve(l net.Listener) error {
 		config.NextProtos = []string{"http/1.1"}
 		l = tls.NewListener(l, config)
 	}
-	err := s.http.Serve(&listener{Listener: l, secure: s.http.TLSConfig != nil, now: s.now})
+	err := s.http.Serve(&listener{Listener: l, secure: s.http.TLSConfig != nil})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -148,7 +136,6 @@ type listener struct {
 	net.Listener
 
 	secure bool
-	now    func() time.Time
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -156,7 +143,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	wrapped := &conn{Conn: c, secure: l.secure, now: l.now}
+	wrapped := &conn{Conn: c, secure: l.secure}
 	wrapped.inHeader.Store(true)
 	return wrapped, nil
 }
@@ -167,7 +154,6 @@ type conn struct {
 	net.Conn
 
 	secure   bool
-	now      func() time.Time
 	inHeader atomic.Bool
 	timedOut atomic.Bool
 }
@@ -203,7 +189,7 @@ func statusLine(b []byte) (int, bool) {
 // refuse answers with an error object and says that the connection ends.
 func (c *conn) refuse(status int) {
 	requestID := uuid.NewString()
-	body := transportProblem(status).body(requestID, "", c.now())
+	body := transportProblem(status).body(requestID, "", time.Now())
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n" +
 		"Connection: close\r\nContent-Type: " + contentType + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n" +
