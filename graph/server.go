@@ -38,7 +38,7 @@ const (
 type ServerOptions struct {
 	// TLS, where not nil, is what it serves with.
 	TLS *tls.Config
-	// Logger hears what net/http says, at level debug. Defaults to none.
+	// Logger hears what net/http says, of a panic for example. Defaults to none.
 	Logger *slog.Logger
 }
 
@@ -56,7 +56,7 @@ func NewServer(handler http.Handler, o ServerOptions) *Server {
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		ConnState:         s.state,
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		// OPTIONS * is no resource of the API either.
