@@ -29,15 +29,20 @@ const (
 	codeUnavailable      = "ServiceUnavailable"
 )
 
-// Statuses returns every status of an answer of [Handler].
+// Statuses returns every status that a request can count as.
 func Statuses() []int {
 	return []int{
 		http.StatusOK, http.StatusAccepted, http.StatusNoContent, http.StatusBadRequest, http.StatusUnauthorized,
 		http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
 		http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
 		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusServiceUnavailable,
+		statusClientGone,
 	}
 }
+
+// statusClientGone is what a request counts as whose client did not wait for the answer,
+// as reverse proxies count it. Nobody gets it.
+const statusClientGone = 499
 
 // problem is an answer that is an error.
 type problem struct {
@@ -106,6 +111,11 @@ func (p *problem) body(requestID, clientRequestID string, now time.Time) []byte 
 
 func denied(message string) *problem {
 	return newProblem(http.StatusForbidden, codeDenied, message)
+}
+
+// lacks says which scope would do (RFC 6750, section 3.1).
+func (p *problem) lacks(scope string) *problem {
+	return p.with("WWW-Authenticate", `Bearer realm="complianced", error="insufficient_scope", scope="`+scope+`"`)
 }
 
 func notFound(message string) *problem {

@@ -99,6 +99,9 @@ func (h *handler) list(r *request) (answer, *problem) {
 	if problem != nil {
 		return answer{}, problem
 	}
+	if problem := r.held.enter(h.lists); problem != nil {
+		return answer{}, problem
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.ReadTimeout)
 	defer cancel()
 	at := place{}
@@ -172,7 +175,7 @@ func (h *handler) count(ctx context.Context, policy string, q *options) (int, *p
 			Policy: policy, Statuses: q.filter.statuses(), Match: q.filter.match(), Cursor: cursor, Limit: MaxTop,
 		})
 		switch {
-		case errors.Is(err, context.DeadlineExceeded):
+		case err != nil && cursor != "" && errors.Is(ctx.Err(), context.DeadlineExceeded):
 			return 0, badRequest(codeNotSupported, string(optionCount),
 				"there are too many records to count those of this filter: leave out $count, or filter by status alone")
 		case err != nil:

@@ -138,7 +138,7 @@ func readKey(segments []string, name, target string) (key string, rest []string,
 	text, err := url.PathUnescape(key)
 	if err != nil || !compliance.ValidID(text) {
 		return "", nil, false, badRequest(string(compliance.InvalidSubject), target,
-			"%s in the address is not an id: 1 to 128 characters of A-Z a-z 0-9 _ -.", target)
+			"%s in the address is not an id: 1 to 128 characters of A-Z a-z 0-9 _ -", target)
 	}
 	return text, rest, true, nil
 }

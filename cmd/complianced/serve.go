@@ -238,7 +238,7 @@ func (s *server) begin(ctx context.Context, group *errgroup.Group, dir *dataDir,
 	if err := s.prepare(ctx, options); err != nil {
 		return err
 	}
-	return s.start(ctx, group, found, serving)
+	return s.start(ctx, group, found, options, serving)
 }
 
 // quiet drops the errors of a context that ended: that is how a serve is stopped.
@@ -444,7 +444,7 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 }
 
 // start begins to merge and to serve.
-func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, serving func(context.Context, addresses) error) error {
+func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, options store.Options, serving func(context.Context, addresses) error) error {
 	state := &stateReader{js: s.js, store: s.store, layout: s.layout, validity: s.validity.days}
 	if s.is(roleState) {
 		read := (&watchedRead{read: state.read, log: s.log, address: s.store.Address(), pipeline: s.pipeline, stopped: ctx.Done()}).call
@@ -468,7 +468,7 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, found address
 		}
 	}
 	if s.is(roleAPI) {
-		if err := s.startAPI(); err != nil {
+		if err := s.startAPI(ctx, group, options); err != nil {
 			return err
 		}
 	}
