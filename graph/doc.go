@@ -38,6 +38,7 @@
 //   - Every route needs a bearer token. What a token does not allow writes nothing.
 //   - Every error is the error object of the Microsoft REST API guidelines, also those
 //     that the HTTP server itself finds (see [Server]).
+//   - Every answer is one that api/openapi.yaml has, with its headers, body and code.
 //   - A query option that is not supported is an error, never ignored.
 //   - Neither the log nor an error has a device, a user, a token or a value of a body.
 //

@@ -29,20 +29,29 @@ const (
 	codeUnavailable      = "ServiceUnavailable"
 )
 
-// Statuses returns every status that a request can count as.
+// Codes returns the codes that an error has beside those of reports, which are
+// [compliance.Codes].
+func Codes() []string {
+	return []string{
+		codeBadRequest, codeIDRequired, codeNotSupported, codeInvalidQuery, codeInvalidToken, codeDenied, codeNotFound,
+		codeMethodNotAllowed, codeNotAcceptable, codeRequestTimeout, codeLengthRequired, codeTooLarge, codeMediaType,
+		codeHeaders, codeTooMany, codeUnavailable,
+	}
+}
+
+// Statuses returns every status of an answer of [Handler].
 func Statuses() []int {
 	return []int{
 		http.StatusOK, http.StatusAccepted, http.StatusNoContent, http.StatusBadRequest, http.StatusUnauthorized,
 		http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
 		http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
 		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusServiceUnavailable,
-		statusClientGone,
 	}
 }
 
-// statusClientGone is what a request counts as whose client did not wait for the answer,
+// StatusClientGone is what a request counts as whose client did not wait for the answer,
 // as reverse proxies count it. Nobody gets it.
-const statusClientGone = 499
+const StatusClientGone = 499
 
 // problem is an answer that is an error.
 type problem struct {
@@ -110,12 +119,13 @@ func (p *problem) body(requestID, clientRequestID string, now time.Time) []byte 
 // The problems that need no more than a word.
 
 func denied(message string) *problem {
-	return newProblem(http.StatusForbidden, codeDenied, message)
+	// RFC 6750, section 3, wants the header here too.
+	return newProblem(http.StatusForbidden, codeDenied, message).with("WWW-Authenticate", challenge+`, error="insufficient_scope"`)
 }
 
 // lacks says which scope would do (RFC 6750, section 3.1).
 func (p *problem) lacks(scope string) *problem {
-	return p.with("WWW-Authenticate", `Bearer realm="complianced", error="insufficient_scope", scope="`+scope+`"`)
+	return p.with("WWW-Authenticate", challenge+`, error="insufficient_scope", scope="`+scope+`"`)
 }
 
 func notFound(message string) *problem {
@@ -125,11 +135,13 @@ func notFound(message string) *problem {
 func unauthorized(message string) *problem {
 	p := newProblem(http.StatusUnauthorized, codeInvalidToken, message)
 	if message == messageNoToken {
-		return p.with("WWW-Authenticate", `Bearer realm="complianced"`)
+		return p.with("WWW-Authenticate", challenge)
 	}
 	// RFC 6750, section 3: the error is left out only where no token was sent.
-	return p.with("WWW-Authenticate", `Bearer realm="complianced", error="invalid_token"`)
+	return p.with("WWW-Authenticate", challenge+`, error="invalid_token"`)
 }
+
+const challenge = `Bearer realm="complianced"`
 
 const (
 	messageNoToken    = "the request has no bearer token: send the header Authorization: Bearer <token>"

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -152,7 +153,7 @@ type Options struct {
 	// for a reason that an operator can mend. Defaults to none.
 	Logger *slog.Logger
 	// Observe, where not nil, hears of every request: which of [Operations] it was, its
-	// status, which is one of [Statuses], and how long it took.
+	// status, which is one of [Statuses] or [StatusClientGone], and how long it took.
 	Observe func(operation string, status int, took time.Duration)
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
@@ -285,22 +286,28 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	write(w, a, requestID, clientRequestID)
 	if r.Context().Err() != nil {
-		a.status = statusClientGone
+		a.status = StatusClientGone
 	}
 	took := h.Now().Sub(begun)
 	h.Observe(operation, a.status, took)
 	h.log(r.Context(), operation, a.status, took, requestID, clientRequestID, problem)
 }
 
-func write(w http.ResponseWriter, a answer, requestID, clientRequestID string) {
-	header := w.Header()
-	header["request-id"] = []string{requestID} // As Graph writes them, for those who look at the case.
+// standing returns the headers that every answer has.
+func standing(requestID, clientRequestID string) http.Header {
+	header := http.Header{"request-id": {requestID}} // As Graph writes it, for those who look at the case.
 	if clientRequestID != "" {
 		header["client-request-id"] = []string{clientRequestID}
 	}
 	header.Set("Cache-Control", "no-store")
 	header.Set("OData-Version", "4.0")
 	header.Set("X-Content-Type-Options", "nosniff")
+	return header
+}
+
+func write(w http.ResponseWriter, a answer, requestID, clientRequestID string) {
+	header := w.Header()
+	maps.Copy(header, standing(requestID, clientRequestID))
 	for name, value := range a.header {
 		header.Set(name, value)
 	}
@@ -409,7 +416,7 @@ func (h *handler) check(r *http.Request, at route, grant Grant) *problem {
 	case write && !grant.Write:
 		return denied("the token does not allow to write: that needs " + ScopeReadWrite).lacks(ScopeReadWrite)
 	case !grant.Read && !grant.Write:
-		return denied("the token does not allow to read: that needs " + ScopeRead + " or " + ScopeReadWrite)
+		return denied("the token does not allow to read: that needs " + ScopeRead + " or " + ScopeReadWrite).lacks(ScopeRead)
 	case grant.Device != "" && at.resource == entity && at.key.Device != grant.Device:
 		return denied("the token is for another device")
 	case grant.Device != "" && at.resource != entity && !write:

@@ -117,7 +117,9 @@ func refusedLater(e compliance.Error) *problem {
 		return refused(e)
 	}
 	// The time is that of this service, so it is no fault of the client.
-	return unavailable("the clock of the service is wrong, so that the report was refused", errClock)
+	p := unavailable("the clock of the service is wrong, so that the report was refused", errClock)
+	p.err.Inner.Code = compliance.FutureEventTime
+	return p
 }
 
 var errClock = errors.New("the clock here is more than 10 minutes ahead of that of NATS, so that the reports of the API are refused: set it right")
@@ -198,6 +200,9 @@ const maxRemovals = 3
 func (h *handler) remove(r *request) (answer, *problem) {
 	if r.ContentLength != 0 {
 		return answer{}, badRequest(codeBadRequest, "", "a DELETE has no body")
+	}
+	if problem := r.held.enter(h.reads); problem != nil {
+		return answer{}, problem
 	}
 	prefer := parsePreferences(r.Header)
 	for n := range maxRemovals {

@@ -17,12 +17,28 @@ const (
 	overview                   // Their counts.
 )
 
+// Routes returns the methods of every resource by its path, which has the ids in braces.
+func Routes() map[string][]string {
+	routes := map[string][]string{}
+	for _, r := range []resource{collection, entity, overview} {
+		at := route{resource: r, key: compliance.Key{Policy: "{" + policyID + "}", Device: "{" + deviceID + "}"}}
+		routes[at.address()] = r.allowed()
+	}
+	return routes
+}
+
 // Names in addresses. OData compares them case by case.
 const (
 	segmentManagement = "deviceManagement"
 	segmentPolicies   = "deviceCompliancePolicies"
 	segmentStatuses   = "deviceStatuses"
 	segmentOverview   = "deviceStatusOverview"
+)
+
+// Names of the ids in addresses.
+const (
+	policyID = "deviceCompliancePolicyId"
+	deviceID = "id"
 )
 
 // allowed are the methods of a resource, as the header Allow has them.
@@ -89,7 +105,7 @@ func parseRoute(u *url.URL) (route, *problem) {
 	if len(segments) == 0 || segments[0] != segmentManagement {
 		return at, noRoute()
 	}
-	policy, rest, keyed, problem := readKey(segments[1:], segmentPolicies, "deviceCompliancePolicyId")
+	policy, rest, keyed, problem := readKey(segments[1:], segmentPolicies, policyID)
 	if problem != nil {
 		return at, problem
 	}
@@ -101,7 +117,7 @@ func parseRoute(u *url.URL) (route, *problem) {
 		at.resource = overview
 		return at, nil
 	}
-	device, rest, keyed, problem := readKey(rest, segmentStatuses, "id")
+	device, rest, keyed, problem := readKey(rest, segmentStatuses, deviceID)
 	switch {
 	case problem != nil:
 		return at, problem

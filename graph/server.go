@@ -23,6 +23,7 @@ import (
 // It speaks HTTP/1.1.
 type Server struct {
 	http *http.Server
+	log  *slog.Logger
 }
 
 // Limits of a connection.
@@ -38,21 +39,27 @@ const (
 type ServerOptions struct {
 	// TLS, where not nil, is what it serves with.
 	TLS *tls.Config
+	// HeaderTimeout and RequestTimeout are how long the header of a request and the whole
+	// request may take. They default to 5 and 10 s.
+	HeaderTimeout  time.Duration
+	RequestTimeout time.Duration
 	// Logger hears what net/http says, of a panic for example. Defaults to none.
 	Logger *slog.Logger
 }
 
 // NewServer returns a server of a handler.
 func NewServer(handler http.Handler, o ServerOptions) *Server {
+	orDefault(&o.HeaderTimeout, headerTimeout)
+	orDefault(&o.RequestTimeout, requestTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{}
+	s := &Server{log: o.Logger}
 	s.http = &http.Server{
 		Handler:           begin(handler),
 		TLSConfig:         o.TLS,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       requestTimeout,
+		ReadHeaderTimeout: o.HeaderTimeout,
+		ReadTimeout:       o.RequestTimeout,
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -98,7 +105,7 @@ func (s *Server) Serve(l net.Listener) error {
 		config.NextProtos = []string{"http/1.1"}
 		l = tls.NewListener(l, config)
 	}
-	err := s.http.Serve(&listener{Listener: l, secure: s.http.TLSConfig != nil})
+	err := s.http.Serve(&listener{Listener: l, secure: s.http.TLSConfig != nil, log: s.log})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -136,6 +143,7 @@ type listener struct {
 	net.Listener
 
 	secure bool
+	log    *slog.Logger
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -143,7 +151,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	wrapped := &conn{Conn: c, secure: l.secure}
+	wrapped := &conn{Conn: c, secure: l.secure, log: l.log}
 	wrapped.inHeader.Store(true)
 	return wrapped, nil
 }
@@ -154,6 +162,7 @@ type conn struct {
 	net.Conn
 
 	secure   bool
+	log      *slog.Logger
 	inHeader atomic.Bool
 	timedOut atomic.Bool
 }
@@ -176,6 +185,15 @@ func (c *conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// CloseWrite ends what is sent: net/http does it so that a client can read an answer before
+// the connection ends.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // statusLine returns the status of an answer that begins here.
 func statusLine(b []byte) (int, bool) {
 	rest, ok := bytes.CutPrefix(b, []byte("HTTP/1.1 "))
@@ -190,12 +208,17 @@ func statusLine(b []byte) (int, bool) {
 func (c *conn) refuse(status int) {
 	requestID := uuid.NewString()
 	body := transportProblem(status).body(requestID, "", time.Now())
+	header := standing(requestID, "")
+	header.Set("Connection", "close")
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	var b bytes.Buffer
-	b.WriteString("HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n" +
-		"Connection: close\r\nContent-Type: " + contentType + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n" +
-		"request-id: " + requestID + "\r\n\r\n")
+	b.WriteString("HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n")
+	_ = header.Write(&b) // It is memory.
+	b.WriteString("\r\n")
 	b.Write(body)
 	_, _ = c.Conn.Write(b.Bytes()) // A client that has gone hears nothing.
+	c.log.Debug("api request that is no HTTP, or too slow", slog.Int("status", status), slog.String("request_id", requestID))
 }
 
 // transportProblem is an error that net/http found.
@@ -203,6 +226,8 @@ func transportProblem(status int) *problem {
 	switch status {
 	case http.StatusRequestTimeout:
 		return newProblem(status, codeRequestTimeout, "the header of the request did not come in time")
+	case http.StatusExpectationFailed:
+		return newProblem(status, codeNotSupported, "the header Expect is not supported with anything but 100-continue")
 	case http.StatusRequestHeaderFieldsTooLarge:
 		return newProblem(status, codeHeaders, "the header of the request is larger than 16 KiB")
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:

@@ -212,7 +212,7 @@ func (s *server) startAPI(ctx context.Context, group *errgroup.Group, options st
 		return err
 	}
 	s.closers = append(s.closers, func() { _ = state.Close() }) // Nothing was written.
-	observer := metrics.NewAPI(prometheus.Registerer(s.registry), graph.Operations(), graph.Statuses())
+	observer := metrics.NewAPI(prometheus.Registerer(s.registry), graph.Operations(), append(graph.Statuses(), graph.StatusClientGone))
 	handler := graph.Handler(&apiReader{store: state, js: s.js, layout: s.layout}, sender, token.Any(s.api.authorizers...), graph.Options{
 		Rules: compliance.Rules{Allow: s.allow}, Wait: s.api.wait, Concurrency: s.api.concurrency,
 		Validity: s.validity.days, BaseURL: s.api.baseURL, LinkKey: s.api.key, Logger: s.log, Observe: observer.Observe,
