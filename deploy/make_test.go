@@ -47,6 +47,10 @@ func TestWhatTheTestsNeedIsAskedFor(t *testing.T) {
 		t.Errorf("with valkey-server alone: %v %s", err, out)
 	}
 	program("redis-server")
+	if out, err := deps(); err == nil || !strings.Contains(out, "curl") {
+		t.Errorf("without curl: %v %s", err, out)
+	}
+	program("curl")
 	if out, err := deps(); err != nil || !strings.Contains(out, "Node.js") {
 		t.Errorf("with redis-server and no Node.js: %v %s", err, out)
 	}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
@@ -72,7 +74,7 @@ func deltaMembers(body []byte) (members []jsontext.Value, isDelta bool, p *probl
 			}
 			others = others || !strings.Contains(name, "@")
 		case isDelta:
-			return nil, true, badRequest(string(compliance.DuplicateProperty), valueMember, "value is there twice.")
+			return nil, true, badRequest(string(compliance.DuplicateProperty), valueMember, "value is there twice")
 		default:
 			isDelta = true
 			if members, p = readMembers(d); p != nil {
@@ -86,7 +88,7 @@ func deltaMembers(body []byte) (members []jsontext.Value, isDelta bool, p *probl
 	case !ended(d):
 		return nil, true, malformed(true)
 	case others:
-		return nil, true, badRequest(string(compliance.UnknownProperty), "", "A delta has no member beside value.")
+		return nil, true, badRequest(string(compliance.UnknownProperty), "", "a delta has no member beside value")
 	}
 	return members, true, nil
 }
@@ -105,7 +107,7 @@ func malformed(isDelta bool) *problem {
 	if !isDelta {
 		return nil // It is read as a report, which says where it is wrong.
 	}
-	return badRequest(string(compliance.MalformedJSON), "", "The body is not one JSON text in UTF-8.")
+	return badRequest(string(compliance.MalformedJSON), "", "the body is not one JSON text in UTF-8")
 }
 
 func readMembers(d *jsontext.Decoder) (members []jsontext.Value, p *problem) {
@@ -118,7 +120,7 @@ func readMembers(d *jsontext.Decoder) (members []jsontext.Value, p *problem) {
 		case err != nil:
 			return nil, malformed(true)
 		case len(members) == maxMembers:
-			return nil, badRequest(string(compliance.TooLarge), valueMember, "A delta has at most %d members.", maxMembers)
+			return nil, badRequest(string(compliance.TooLarge), valueMember, "a delta has at most %d members", maxMembers)
 		}
 		members = append(members, value.Clone())
 	}
@@ -136,24 +138,23 @@ func (h *handler) patchDelta(r *request, members []jsontext.Value) (answer, *pro
 	if problem != nil {
 		return answer{}, problem
 	}
-	prefer := parsePreferences(r.Header)
-	done := h.publishAll(r.Context(), reports, prefer.async)
-	if problem := failed(done); problem != nil {
+	if problem := r.held.enter(h.writes); problem != nil {
 		return answer{}, problem
 	}
-	for _, d := range done {
-		if !d.applied {
-			return accepted(prefer, receipts(reports, done)), nil
-		}
+	prefer := parsePreferences(r.Header)
+	until, cancel := h.patience(r)
+	defer cancel()
+	done, lost := h.publishAll(until, reports, prefer.async)
+	if lost != nil {
+		return answer{}, lost
 	}
-	if prefer.minimal {
-		return answer{status: http.StatusNoContent, header: map[string]string{"Preference-Applied": appliedMinimal}}, nil
+	if problem := refusals(done); problem != nil {
+		return answer{}, problem
 	}
-	a := answer{status: http.StatusOK, body: h.deltaBody(r, reports, done)}
-	if prefer.whole {
-		a.header = map[string]string{"Preference-Applied": appliedWhole}
+	if slices.ContainsFunc(done, func(d outcome) bool { return !d.applied }) {
+		return accepted(prefer, receipts(reports, done)), nil
 	}
-	return a, nil
+	return prefer.whole(h.deltaBody(r, reports, done)), nil
 }
 
 // stampedAll decodes and stamps all reports. Its problem has the violations of all.
@@ -204,48 +205,63 @@ func gather(to *problem, member int, p *problem) *problem {
 	return to
 }
 
-// publishAll publishes reports, several at once. After the first that is not stored, no
-// further one is begun.
-func (h *handler) publishAll(ctx context.Context, reports []report, async bool) []outcome {
-	waiting, cancel := context.WithTimeout(ctx, h.Wait)
-	defer cancel()
-	done := make([]outcome, len(reports))
-	group, waiting := errgroup.WithContext(waiting)
+// publishAll stores reports, several at once, and then waits for what becomes of all of
+// them. After the first that is not known to be stored no further one is begun, and none
+// is waited for.
+func (h *handler) publishAll(until patience, reports []report, async bool) ([]outcome, *problem) {
+	stored := make([]pending, len(reports))
+	var failed atomic.Pointer[problem]
+	var group errgroup.Group
 	group.SetLimit(membersAtOnce)
+	begun := 0
 	for i, o := range reports {
+		if failed.Load() != nil {
+			break
+		}
+		begun++
 		group.Go(func() error {
-			if err := waiting.Err(); err != nil {
-				done[i].problem = notStored(err)
-				return err
-			}
-			done[i] = h.publish(waiting, o, async)
-			if p := done[i].problem; p != nil && p.status == http.StatusServiceUnavailable {
-				return p.cause
+			if stored[i] = h.publish(until.hear, o, async); stored[i].problem != nil {
+				failed.CompareAndSwap(nil, stored[i].problem)
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // Each report has its own outcome.
-	return done
+	if lost := failed.Load(); lost != nil {
+		now, cancel := context.WithCancel(until.hear)
+		cancel()
+		there := 0
+		for _, p := range stored[:begun] {
+			if p.problem == nil {
+				there++
+			}
+			if p.result != nil {
+				p.result(now)
+			}
+		}
+		return nil, unavailable(fmt.Sprintf("of %d reports %d are stored, and %d more may be; send all of them again",
+			len(reports), there, begun-there), lost.cause)
+	}
+	done := make([]outcome, len(reports))
+	for i, p := range stored {
+		done[i] = h.await(until, p)
+	}
+	return done, nil
 }
 
-// failed returns what is wrong where not all reports are stored, or some were refused.
-func failed(done []outcome) *problem {
-	var wrong, lost *problem
-	missing := 0
+// refusals returns what is wrong where workers have refused some reports.
+func refusals(done []outcome) (wrong *problem) {
 	for i, d := range done {
 		switch {
 		case d.problem == nil:
-		case d.problem.status == http.StatusServiceUnavailable:
-			missing++
-			lost = d.problem
+		case d.problem.status != http.StatusBadRequest:
+			return d.problem // It is not about this member alone.
 		default:
 			wrong = gather(wrong, i, d.problem)
 		}
 	}
-	if lost != nil {
-		p := unavailable(fmt.Sprintf("Of %d reports %d are not known to be stored; send all of them again.", len(done), missing), lost.cause)
-		return p
+	if wrong != nil {
+		wrong.err.Message += "; the members that are not named here are stored"
 	}
 	return wrong
 }
@@ -275,7 +291,7 @@ func (h *handler) deltaBody(r *request, reports []report, done []outcome) []byte
 		if i > 0 {
 			body.WriteByte(',')
 		}
-		if d.record == nil || reports[i].removed {
+		if d.record == nil {
 			fmt.Fprintf(&body, `{"@removed":{"reason":"deleted"},"id":%s}`, encode(reports[i].Key.Device))
 			continue
 		}

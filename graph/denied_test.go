@@ -20,16 +20,20 @@ func TestWhatATokenDoesNotAllowIsAChallenge(t *testing.T) {
 	for name, test := range map[string]struct {
 		grant  grant
 		method string
+		scope  string
 	}{
-		"no scope":       {grant{}, http.MethodGet},
-		"read scope":     {grant{Read: true}, http.MethodDelete},
-		"another device": {grant{Read: true, Write: true, Device: "other"}, http.MethodPatch},
+		"no scope":       {grant{}, http.MethodGet, graph.ScopeRead},
+		"read scope":     {grant{Read: true}, http.MethodDelete, graph.ScopeReadWrite},
+		"another device": {grant{Read: true, Write: true, Device: "other"}, http.MethodPatch, ""},
 	} {
 		request := httptest.NewRequestWithContext(t.Context(), test.method, record, nil)
 		request.Header.Set("Authorization", "Bearer some")
 		answer := httptest.NewRecorder()
 		graph.Handler(nil, nil, test.grant, graph.Options{}).ServeHTTP(answer, request)
-		const want = `Bearer realm="complianced", error="insufficient_scope"`
+		want := `Bearer realm="complianced", error="insufficient_scope"`
+		if test.scope != "" {
+			want += `, scope="` + test.scope + `"`
+		}
 		if have := answer.Header().Get("WWW-Authenticate"); answer.Code != http.StatusForbidden || have != want {
 			t.Errorf("%s: %d, WWW-Authenticate %q, want %q", name, answer.Code, have, want)
 		}

@@ -49,6 +49,10 @@ func Statuses() []int {
 	}
 }
 
+// StatusClientGone is what a request counts as whose client did not wait for the answer,
+// as reverse proxies count it. Nobody gets it.
+const StatusClientGone = 499
+
 // problem is an answer that is an error.
 type problem struct {
 	status int
@@ -119,6 +123,11 @@ func denied(message string) *problem {
 	return newProblem(http.StatusForbidden, codeDenied, message).with("WWW-Authenticate", challenge+`, error="insufficient_scope"`)
 }
 
+// lacks says which scope would do (RFC 6750, section 3.1).
+func (p *problem) lacks(scope string) *problem {
+	return p.with("WWW-Authenticate", challenge+`, error="insufficient_scope", scope="`+scope+`"`)
+}
+
 func notFound(message string) *problem {
 	return newProblem(http.StatusNotFound, codeNotFound, message)
 }
@@ -135,10 +144,10 @@ func unauthorized(message string) *problem {
 const challenge = `Bearer realm="complianced"`
 
 const (
-	messageNoToken    = "The request has no bearer token: send the header Authorization: Bearer <token>."
-	messageWrongToken = "The bearer token is not valid."
+	messageNoToken    = "the request has no bearer token: send the header Authorization: Bearer <token>"
+	messageWrongToken = "the bearer token is not valid"
 )
 
 func tooMany() *problem {
-	return newProblem(http.StatusTooManyRequests, codeTooMany, "Too many requests are under way; try again.").retry(retryTooMany)
+	return newProblem(http.StatusTooManyRequests, codeTooMany, "too many requests are under way; try again").retry(retryTooMany)
 }

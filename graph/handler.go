@@ -28,8 +28,8 @@ type Reader interface {
 	List(ctx context.Context, q Query) (Page, error)
 	// Counts returns the numbers of a policy; all 0 where it has no record.
 	Counts(ctx context.Context, policy string) (Counts, error)
-	// Passed reports whether the state is past a report of a device: it is merged, or
-	// has its dead letter.
+	// Passed reports whether the state is known to be past a report of a device: it is
+	// merged, or has its dead letter.
 	Passed(ctx context.Context, device string, at Receipt) (bool, error)
 	// Refusal returns the error object of the dead letter of a report; nil where it has
 	// none.
@@ -67,8 +67,8 @@ type Item struct {
 // Counts are the numbers of the records of a policy.
 type Counts struct {
 	Statuses [compliance.NumStatuses]int
-	// Until is the store time of the newest report that is in them; zero where none is
-	// known.
+	// Until is when the newest report was stored that the state has merged, of whatever
+	// policy; zero where it has merged none.
 	Until time.Time
 }
 
@@ -98,9 +98,10 @@ type Publisher interface {
 	// Publish stores a report and tries again, with the same id and time, until the
 	// context ends. An error means that it is not known to be stored.
 	Publish(ctx context.Context, o Outgoing) (Receipt, error)
-	// PublishAndWait is Publish, and then waits for what becomes of the report. The
-	// result is nil where none was heard until the context ended.
-	PublishAndWait(ctx context.Context, o Outgoing) (Receipt, *compliance.Result, error)
+	// Ask is Publish for a report whose result is wanted. Result waits for what becomes of
+	// the report, and is nil where that was not heard until its context ended. It must be
+	// called, once, unless Ask has failed.
+	Ask(ctx context.Context, o Outgoing) (at Receipt, result func(context.Context) *compliance.Result, err error)
 }
 
 // Grant is what a token allows.
@@ -129,12 +130,16 @@ type Options struct {
 	Wait time.Duration
 	// ReadTimeout bounds a GET. Defaults to 20 s.
 	ReadTimeout time.Duration
-	// Concurrency is how many requests may be answered at once; one more gets 429.
-	// Defaults to 256. Requests whose body is still coming do not count.
+	// Concurrency is how many records may be read at once, and how many updates may be
+	// stored at once; one more gets 429. An update whose body is still coming does not
+	// count, nor one that is stored and waits for its result. Defaults to 256.
 	Concurrency int
-	// Deltas is how many deltas, of up to 4 MiB, may be under way at once, those whose
-	// body is still coming included. Defaults to 8.
-	Deltas int
+	// Waiting is how many reports may wait for their results at once; one more is not
+	// waited for, and its request gets 202. Defaults to 10,000.
+	Waiting int
+	// Lists is how many lists may be read or sent at once, and Deltas how many deltas, of up
+	// to 4 MiB, may be received or under way; one more gets 429. They default to 16 and 8.
+	Lists, Deltas int
 	// Validity is how many UTC days the newest event of a record is valid for; see
 	// [compliance.Facts.At]. Defaults to 30.
 	Validity int
@@ -148,7 +153,7 @@ type Options struct {
 	// for a reason that an operator can mend. Defaults to none.
 	Logger *slog.Logger
 	// Observe, where not nil, hears of every request: which of [Operations] it was, its
-	// status, which is one of [Statuses], and how long it took.
+	// status, which is one of [Statuses] or [StatusClientGone], and how long it took.
 	Observe func(operation string, status int, took time.Duration)
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
@@ -161,6 +166,8 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.Wait, 5*time.Second)
 	orDefault(&o.ReadTimeout, 20*time.Second)
 	orDefault(&o.Concurrency, 256)
+	orDefault(&o.Waiting, 10_000)
+	orDefault(&o.Lists, 16)
 	orDefault(&o.Deltas, 8)
 	orDefault(&o.Validity, defaultValidity)
 	if len(o.LinkKey) == 0 {
@@ -194,8 +201,11 @@ func Handler(reader Reader, publisher Publisher, authorizer Authorizer, options 
 	options = options.withDefaults()
 	return &handler{
 		Options: options, reader: reader, publisher: publisher, authorizer: authorizer,
-		slots:  make(chan struct{}, options.Concurrency),
-		deltas: make(chan struct{}, options.Deltas),
+		reads:   make(chan struct{}, options.Concurrency),
+		writes:  make(chan struct{}, options.Concurrency),
+		waiting: make(chan struct{}, options.Waiting),
+		lists:   make(chan struct{}, options.Lists),
+		deltas:  make(chan struct{}, options.Deltas),
 	}
 }
 
@@ -205,8 +215,10 @@ type handler struct {
 	reader     Reader
 	publisher  Publisher
 	authorizer Authorizer
-	slots      chan struct{}
-	deltas     chan struct{}
+	// Each has room for so many at once.
+	reads, writes, waiting, lists, deltas chan struct{}
+
+	ahead ahead
 }
 
 // request is one that is authorized and whose address is read.
@@ -215,6 +227,34 @@ type request struct {
 	route
 
 	grant Grant
+	held  *places
+}
+
+// places are what a request has taken of what is bounded, until it is answered.
+type places []chan struct{}
+
+// enter takes one of several places, if there is one.
+func (p *places) enter(of chan struct{}) *problem {
+	if !tryEnter(of) {
+		return tooMany()
+	}
+	*p = append(*p, of)
+	return nil
+}
+
+func (p *places) leave() {
+	for _, of := range *p {
+		<-of
+	}
+}
+
+func tryEnter(of chan struct{}) bool {
+	select {
+	case of <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 // answer is what a request gets.
@@ -237,11 +277,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if problem != nil {
 		operation = operationOther
 	}
-	a, problem := h.serve(r, at, problem)
+	// A client that is slow to read its answer keeps its place.
+	var held places
+	defer held.leave()
+	a, problem := h.serve(r, at, problem, &held)
 	if problem != nil {
 		a = answered(problem, requestID, clientRequestID, h.Now())
 	}
 	write(w, a, requestID, clientRequestID)
+	if r.Context().Err() != nil {
+		a.status = StatusClientGone
+	}
 	took := h.Now().Sub(begun)
 	h.Observe(operation, a.status, took)
 	h.log(r.Context(), operation, a.status, took, requestID, clientRequestID, problem)
@@ -285,7 +331,9 @@ func (h *handler) log(ctx context.Context, operation string, status int, took ti
 		attributes = append(attributes, slog.String("client_request_id", clientRequestID))
 	}
 	if p != nil && p.cause != nil {
-		level = slog.LevelWarn
+		if status >= http.StatusInternalServerError {
+			level = slog.LevelWarn
+		}
 		attributes = append(attributes, slog.Any("error", p.cause))
 	}
 	h.Logger.LogAttrs(ctx, level, "api request", attributes...)
@@ -306,7 +354,7 @@ func clientRequestID(header http.Header) string {
 }
 
 // serve answers a request whose address was read, or was not.
-func (h *handler) serve(r *http.Request, at route, wrongAddress *problem) (answer, *problem) {
+func (h *handler) serve(r *http.Request, at route, wrongAddress *problem, held *places) (answer, *problem) {
 	grant, problem := h.authorize(r)
 	switch {
 	case problem != nil:
@@ -317,34 +365,22 @@ func (h *handler) serve(r *http.Request, at route, wrongAddress *problem) (answe
 	if problem := h.check(r, at, grant); problem != nil {
 		return answer{}, problem
 	}
-	asked := &request{Request: r, route: at, grant: grant}
-	if r.Method == http.MethodPatch {
-		return h.patch(asked)
-	}
-	leave, problem := enter(h.slots)
-	if problem != nil {
-		return answer{}, problem
-	}
-	defer leave()
+	asked := &request{Request: r, route: at, grant: grant, held: held}
 	switch {
+	case r.Method == http.MethodPatch:
+		return h.patch(asked)
 	case r.Method == http.MethodDelete:
 		return h.remove(asked)
 	case at.resource == collection:
 		return h.list(asked)
-	case at.resource == overview:
+	}
+	if problem := held.enter(h.reads); problem != nil {
+		return answer{}, problem
+	}
+	if at.resource == overview {
 		return h.overview(asked)
 	}
 	return h.get(asked)
-}
-
-// enter takes one of several places, if there is one.
-func enter(places chan struct{}) (leave func(), p *problem) {
-	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
-	default:
-		return nil, tooMany()
-	}
 }
 
 func (h *handler) authorize(r *http.Request) (Grant, *problem) {
@@ -360,9 +396,11 @@ func (h *handler) authorize(r *http.Request) (Grant, *problem) {
 	grant, err := h.authorizer.Authorize(r.Context(), token)
 	switch {
 	case errors.Is(err, ErrToken):
-		return Grant{}, unauthorized(messageWrongToken)
+		p := unauthorized(messageWrongToken)
+		p.cause = err
+		return Grant{}, p
 	case err != nil:
-		return Grant{}, unavailable("Whether the bearer token is valid cannot be told now; try again.", err)
+		return Grant{}, unavailable("whether the bearer token is valid cannot be told now; try again", err)
 	}
 	return grant, nil
 }
@@ -374,22 +412,22 @@ func (h *handler) check(r *http.Request, at route, grant Grant) *problem {
 	switch {
 	case !slices.Contains(allowed, r.Method):
 		list := strings.Join(allowed, ", ")
-		return newProblem(http.StatusMethodNotAllowed, codeMethodNotAllowed, "The method is not one of this resource: "+list+".").with("Allow", list)
+		return newProblem(http.StatusMethodNotAllowed, codeMethodNotAllowed, "the method is not one of this resource: "+list).with("Allow", list)
 	case write && !grant.Write:
-		return denied("The token does not allow to write: that needs " + ScopeReadWrite + ".")
+		return denied("the token does not allow to write: that needs " + ScopeReadWrite).lacks(ScopeReadWrite)
 	case !grant.Read && !grant.Write:
-		return denied("The token does not allow to read: that needs " + ScopeRead + " or " + ScopeReadWrite + ".")
+		return denied("the token does not allow to read: that needs " + ScopeRead + " or " + ScopeReadWrite).lacks(ScopeRead)
 	case grant.Device != "" && at.resource == entity && at.key.Device != grant.Device:
-		return denied("The token is for another device.")
+		return denied("the token is for another device")
 	case grant.Device != "" && at.resource != entity && !write:
-		return denied("The token is for one device, and this resource has many.")
+		return denied("the token is for one device, and this resource has many")
 	case !accepts(r.Header):
-		return newProblem(http.StatusNotAcceptable, codeNotAcceptable, "The answer is application/json, which the header Accept does not allow.")
+		return newProblem(http.StatusNotAcceptable, codeNotAcceptable, "the answer is application/json, which the header Accept does not allow")
 	case write && r.URL.RawQuery != "":
-		return badRequest(codeNotSupported, "", "Query options are not supported with %s.", r.Method)
+		return badRequest(codeNotSupported, "", "query options are not supported with %s", r.Method)
 	}
 	if write && (r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Match") != "" && !anyThere(r)) {
-		return badRequest(codeNotSupported, "", "The headers If-Match and If-None-Match are not supported: records have no ETag, and the newest event wins.")
+		return badRequest(codeNotSupported, "", "the headers If-Match and If-None-Match are not supported: records have no ETag, and the newest event wins")
 	}
 	return nil
 }
@@ -465,10 +503,11 @@ func (h *handler) base(r *http.Request) string {
 
 // Unready returns a handler for a service that has not found its servers yet: it answers
 // every request with 503.
-func Unready() http.Handler {
+func Unready(log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requestID, clientRequestID := uuid.NewString(), clientRequestID(r.Header)
-		p := unavailable("The service is starting; try again.", nil)
+		p := unavailable("the service is starting; try again", nil)
 		write(w, answered(p, requestID, clientRequestID, time.Now()), requestID, clientRequestID)
+		log.DebugContext(r.Context(), "api request before the servers are there", slog.String("request_id", requestID), slog.String("client_request_id", clientRequestID))
 	})
 }

@@ -51,5 +51,5 @@ func (h *handler) mac(policy string, q *options, place []byte) []byte {
 
 func expiredLink() *problem {
 	return badRequest(codeInvalidQuery, string(optionSkipToken),
-		"The $skiptoken is not one of this list: follow @odata.nextLink as it is, or read the list from its begin.")
+		"the $skiptoken is not one of this list: follow @odata.nextLink as it is, or read the list from its begin")
 }

@@ -44,7 +44,7 @@ func parseOptions(u *url.URL, has ...option) (options, *problem) {
 	q := options{top: defaultTop}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return q, badRequest(codeInvalidQuery, "", "The query of the address is not well-formed.")
+		return q, badRequest(codeInvalidQuery, "", "the query of the address is not well-formed")
 	}
 	seen := map[option]bool{}
 	for name, list := range values {
@@ -54,7 +54,7 @@ func parseOptions(u *url.URL, has ...option) (options, *problem) {
 			return q, unsupportedOption(has)
 		}
 		if seen[o] || len(list) > 1 {
-			return q, badRequest(codeInvalidQuery, string(o), "%s is there more than once.", o)
+			return q, badRequest(codeInvalidQuery, string(o), "%s is there more than once", o)
 		}
 		seen[o] = true
 		if problem := q.set(o, list[0]); problem != nil {
@@ -66,13 +66,13 @@ func parseOptions(u *url.URL, has ...option) (options, *problem) {
 
 func unsupportedOption(has []option) *problem {
 	if len(has) == 0 {
-		return badRequest(codeNotSupported, "", "Query options are not supported with this resource.")
+		return badRequest(codeNotSupported, "", "query options are not supported with this resource")
 	}
 	names := make([]string, len(has))
 	for i, o := range has {
 		names[i] = string(o)
 	}
-	return badRequest(codeNotSupported, "", "A query option is not supported: this resource has %s.", strings.Join(names, ", "))
+	return badRequest(codeNotSupported, "", "a query option is not supported: this resource has %s", strings.Join(names, ", "))
 }
 
 func (q *options) set(o option, text string) *problem {
@@ -86,12 +86,12 @@ func (q *options) set(o option, text string) *problem {
 	case optionTop:
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || n > MaxTop {
-			return badRequest(codeInvalidQuery, string(o), "$top is a number from 0 to %d.", MaxTop)
+			return badRequest(codeInvalidQuery, string(o), "$top is a number from 0 to %d", MaxTop)
 		}
 		q.top, q.topText = int(n), text
 	case optionCount:
 		if text != "true" && text != "false" {
-			return badRequest(codeInvalidQuery, string(o), "$count is true or false.")
+			return badRequest(codeInvalidQuery, string(o), "$count is true or false")
 		}
 		q.count = text == "true"
 	case optionSkipToken:
@@ -112,7 +112,7 @@ func parseSelect(text string) ([]compliance.Property, *problem) {
 		}
 		p, ok := propertyOf(name)
 		if !ok {
-			return nil, badRequest(codeInvalidQuery, string(optionSelect), "$select has a name that is not a property: those are %s.", propertyNames())
+			return nil, badRequest(codeInvalidQuery, string(optionSelect), "$select has a name that is not a property: those are %s", propertyNames())
 		}
 		if !slices.Contains(selected, p) {
 			selected = append(selected, p)

@@ -58,7 +58,7 @@ func parseFilter(text string) (filter, *problem) {
 // wrong says what is wrong, and where. It holds no value: a filter may have the name of a
 // user.
 func (p *parser) wrong(format string, args ...any) *problem {
-	return badRequest(codeInvalidQuery, string(optionFilter), "$filter %s (at character %d).",
+	return badRequest(codeInvalidQuery, string(optionFilter), "$filter %s (at character %d)",
 		fmt.Sprintf(format, args...), utf8.RuneCountInString(p.text[:p.at])+1)
 }
 

@@ -10,8 +10,8 @@ import (
 type preferences struct {
 	async   bool
 	minimal bool
-	// whole says that the record was asked for in so many words.
-	whole bool
+	// representation says that the record was asked for in so many words.
+	representation bool
 }
 
 func parsePreferences(header http.Header) preferences {
@@ -27,7 +27,7 @@ func parsePreferences(header http.Header) preferences {
 				p.async = true
 			case "return":
 				if !seenReturn { // Of one that is there twice the first counts.
-					p.minimal, p.whole = strings.EqualFold(value, "minimal"), strings.EqualFold(value, "representation")
+					p.minimal, p.representation = strings.EqualFold(value, "minimal"), strings.EqualFold(value, "representation")
 				}
 				seenReturn = true
 			}
@@ -42,3 +42,14 @@ const (
 	appliedMinimal = "return=minimal"
 	appliedWhole   = "return=representation"
 )
+
+// whole returns the answer that has the body, unless none is wanted.
+func (p preferences) whole(body []byte) answer {
+	switch {
+	case p.minimal:
+		return answer{status: http.StatusNoContent, header: map[string]string{"Preference-Applied": appliedMinimal}}
+	case p.representation:
+		return answer{status: http.StatusOK, body: body, header: map[string]string{"Preference-Applied": appliedWhole}}
+	}
+	return answer{status: http.StatusOK, body: body}
+}

@@ -41,7 +41,7 @@ func (h *handler) get(r *request) (answer, *problem) {
 }
 
 func stateAway(err error) *problem {
-	return unavailable("The state cannot be read now; try again.", err)
+	return unavailable("the state cannot be read now; try again", err)
 }
 
 // object returns a record as a client sees it.
@@ -97,6 +97,9 @@ func withContext(object []byte, address string) []byte {
 func (h *handler) list(r *request) (answer, *problem) {
 	q, problem := parseOptions(r.URL, optionFilter, optionSelect, optionTop, optionCount, optionSkipToken)
 	if problem != nil {
+		return answer{}, problem
+	}
+	if problem := r.held.enter(h.lists); problem != nil {
 		return answer{}, problem
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.ReadTimeout)
@@ -172,9 +175,9 @@ func (h *handler) count(ctx context.Context, policy string, q *options) (int, *p
 			Policy: policy, Statuses: q.filter.statuses(), Match: q.filter.match(), Cursor: cursor, Limit: MaxTop,
 		})
 		switch {
-		case errors.Is(err, context.DeadlineExceeded):
+		case err != nil && cursor != "" && errors.Is(ctx.Err(), context.DeadlineExceeded):
 			return 0, badRequest(codeNotSupported, string(optionCount),
-				"There are too many records to count those of this filter: leave out $count, or filter by status alone.")
+				"there are too many records to count those of this filter: leave out $count, or filter by status alone")
 		case err != nil:
 			return 0, stateAway(err)
 		}

@@ -130,7 +130,7 @@ func parseRoute(u *url.URL) (route, *problem) {
 }
 
 func noRoute() *problem {
-	return notFound("There is nothing at this address: it is not /deviceManagement/deviceCompliancePolicies/{id}/deviceStatuses, .../deviceStatuses/{id} or .../deviceStatusOverview.")
+	return notFound("there is nothing at this address: it is not /deviceManagement/deviceCompliancePolicies/{id}/deviceStatuses, .../deviceStatuses/{id} or .../deviceStatusOverview")
 }
 
 // readKey reads name/{key} or name('{key}') off a path. Keyed tells whether there is a
@@ -154,7 +154,7 @@ func readKey(segments []string, name, target string) (key string, rest []string,
 	text, err := url.PathUnescape(key)
 	if err != nil || !compliance.ValidID(text) {
 		return "", nil, false, badRequest(string(compliance.InvalidSubject), target,
-			"%s in the address is not an id: 1 to 128 characters of A-Z a-z 0-9 _ -.", target)
+			"%s in the address is not an id: 1 to 128 characters of A-Z a-z 0-9 _ -", target)
 	}
 	return text, rest, true, nil
 }

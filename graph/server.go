@@ -23,7 +23,7 @@ import (
 // It speaks HTTP/1.1.
 type Server struct {
 	http *http.Server
-	now  func() time.Time
+	log  *slog.Logger
 }
 
 // Limits of a connection.
@@ -43,10 +43,8 @@ type ServerOptions struct {
 	// request may take. They default to 5 and 10 s.
 	HeaderTimeout  time.Duration
 	RequestTimeout time.Duration
-	// Logger hears what net/http says. Defaults to none.
+	// Logger hears what net/http says, of a panic for example. Defaults to none.
 	Logger *slog.Logger
-	// Now is the clock. Defaults to time.Now.
-	Now func() time.Time
 }
 
 // NewServer returns a server of a handler.
@@ -56,10 +54,7 @@ func NewServer(handler http.Handler, o ServerOptions) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	s := &Server{now: o.Now}
+	s := &Server{log: o.Logger}
 	s.http = &http.Server{
 		Handler:           begin(handler),
 		TLSConfig:         o.TLS,
@@ -68,7 +63,7 @@ func NewServer(handler http.Handler, o ServerOptions) *Server {
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		ConnState:         s.state,
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		// OPTIONS * is no resource of the API either.
@@ -110,7 +105,7 @@ func (s *Server) Serve(l net.Listener) error {
 		config.NextProtos = []string{"http/1.1"}
 		l = tls.NewListener(l, config)
 	}
-	err := s.http.Serve(&listener{Listener: l, secure: s.http.TLSConfig != nil, now: s.now})
+	err := s.http.Serve(&listener{Listener: l, secure: s.http.TLSConfig != nil, log: s.log})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -148,7 +143,7 @@ type listener struct {
 	net.Listener
 
 	secure bool
-	now    func() time.Time
+	log    *slog.Logger
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -156,7 +151,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	wrapped := &conn{Conn: c, secure: l.secure, now: l.now}
+	wrapped := &conn{Conn: c, secure: l.secure, log: l.log}
 	wrapped.inHeader.Store(true)
 	return wrapped, nil
 }
@@ -167,7 +162,7 @@ type conn struct {
 	net.Conn
 
 	secure   bool
-	now      func() time.Time
+	log      *slog.Logger
 	inHeader atomic.Bool
 	timedOut atomic.Bool
 }
@@ -190,6 +185,15 @@ func (c *conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// CloseWrite ends what is sent: net/http does it so that a client can read an answer before
+// the connection ends.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // statusLine returns the status of an answer that begins here.
 func statusLine(b []byte) (int, bool) {
 	rest, ok := bytes.CutPrefix(b, []byte("HTTP/1.1 "))
@@ -203,7 +207,7 @@ func statusLine(b []byte) (int, bool) {
 // refuse answers with an error object and says that the connection ends.
 func (c *conn) refuse(status int) {
 	requestID := uuid.NewString()
-	body := transportProblem(status).body(requestID, "", c.now())
+	body := transportProblem(status).body(requestID, "", time.Now())
 	header := standing(requestID, "")
 	header.Set("Connection", "close")
 	header.Set("Content-Type", contentType)
@@ -214,19 +218,20 @@ func (c *conn) refuse(status int) {
 	b.WriteString("\r\n")
 	b.Write(body)
 	_, _ = c.Conn.Write(b.Bytes()) // A client that has gone hears nothing.
+	c.log.Debug("api request that is no HTTP, or too slow", slog.Int("status", status), slog.String("request_id", requestID))
 }
 
 // transportProblem is an error that net/http found.
 func transportProblem(status int) *problem {
 	switch status {
 	case http.StatusRequestTimeout:
-		return newProblem(status, codeRequestTimeout, "The header of the request did not come in time.")
+		return newProblem(status, codeRequestTimeout, "the header of the request did not come in time")
 	case http.StatusExpectationFailed:
-		return newProblem(status, codeNotSupported, "The header Expect is not supported with anything but 100-continue.")
+		return newProblem(status, codeNotSupported, "the header Expect is not supported with anything but 100-continue")
 	case http.StatusRequestHeaderFieldsTooLarge:
-		return newProblem(status, codeHeaders, "The header of the request is larger than 16 KiB.")
+		return newProblem(status, codeHeaders, "the header of the request is larger than 16 KiB")
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return newProblem(status, codeNotSupported, "The request uses a part of HTTP that is not supported: send HTTP/1.1 with a Content-Length.")
+		return newProblem(status, codeNotSupported, "the request uses a part of HTTP that is not supported: send HTTP/1.1 with a Content-Length")
 	}
-	return newProblem(status, codeBadRequest, "The request is not well-formed HTTP.")
+	return newProblem(status, codeBadRequest, "the request is not well-formed HTTP")
 }

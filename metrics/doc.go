@@ -1,7 +1,7 @@
 // Package metrics shows Prometheus what the pipeline does and what the state is.
 // All names begin with compliance_.
 //
-// [Pipeline] counts what one worker does. [NewState] returns a collector that
+// [Pipeline] counts what one worker does, [API] requests. [NewState] returns a collector that
 // reads the state whenever it is scraped; only one replica should serve it, or the
 // same devices are counted twice.
 //

@@ -21,20 +21,54 @@ import (
 // [*NoResultError], which holds the Ack of the accepted report. All other errors
 // are those of Publish.
 func (p *Publisher) PublishAndWait(ctx context.Context, o Outgoing) (compliance.Result, error) {
-	if !p.gate.enter() {
-		return compliance.Result{}, fmt.Errorf("publish report: %w", ErrClosed)
-	}
-	defer p.gate.leave()
-	asked, err := p.results.ask()
-	if err != nil {
-		return compliance.Result{}, fmt.Errorf("subscribe to results: %w", attemptError(err))
-	}
-	defer p.results.forget(asked)
-	ack, err := p.publish(ctx, o, asked.token)
+	asked, err := p.Ask(ctx, o)
 	if err != nil {
 		return compliance.Result{}, err
 	}
-	return p.await(ctx, ack, asked)
+	return asked.Result(ctx)
+}
+
+// Ask is the first half of PublishAndWait: it returns when the report is accepted. So
+// many can wait for their results at once while few are being published.
+func (p *Publisher) Ask(ctx context.Context, o Outgoing) (*Asked, error) {
+	if !p.gate.enter() {
+		return nil, fmt.Errorf("publish report: %w", ErrClosed)
+	}
+	asked, err := p.ask(ctx, o)
+	if err != nil {
+		p.gate.leave()
+	}
+	return asked, err
+}
+
+func (p *Publisher) ask(ctx context.Context, o Outgoing) (*Asked, error) {
+	q, err := p.results.ask()
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to results: %w", attemptError(err))
+	}
+	ack, err := p.publish(ctx, o, q.token)
+	if err != nil {
+		p.results.forget(q)
+		return nil, err
+	}
+	return &Asked{Ack: ack, publisher: p, question: q}, nil
+}
+
+// Asked is a report that is accepted and whose result is awaited.
+type Asked struct {
+	// Ack is the acceptance.
+	Ack Ack
+
+	publisher *Publisher
+	question  *question
+}
+
+// Result is the second half of PublishAndWait. It must be called, once: Close waits for
+// it.
+func (a *Asked) Result(ctx context.Context) (compliance.Result, error) {
+	defer a.publisher.gate.leave()
+	defer a.publisher.results.forget(a.question)
+	return a.publisher.await(ctx, a.Ack, a.question)
 }
 
 // await returns the result of the very report that ack is of: an earlier attempt

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests run, unless it is in PATH: redis-server as a child (the program is content with
-# valkey-server, the tests of clusters and Sentinels are not), and Node.js with npm for the agent in examples/node.
+# valkey-server, the tests of clusters and Sentinels are not), curl for the command lines of the README, and Node.js
+# with npm for the agent in examples/node.
 # The system's own Redis service is not started. Without Node.js the tests go on and say so, but not with CI=true.
 set -euo pipefail
 
 have_redis() { command -v redis-server >/dev/null; }
+have_curl() { command -v curl >/dev/null; }
 have_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 
 hint() {
@@ -13,6 +15,12 @@ hint() {
 		echo "  Debian, Ubuntu: apt-get install redis-server" >&2
 		echo "  macOS: brew install redis                        Alpine: apk add redis" >&2
 		echo "  Valkey serves as well: link its valkey-server as redis-server into a folder of PATH." >&2
+		exit 1
+	fi
+	if ! have_curl; then
+		echo "The tests need curl in PATH. $1" >&2
+		echo "  Debian, Ubuntu: apt-get install curl" >&2
+		echo "  Alpine: apk add curl" >&2
 		exit 1
 	fi
 	if ! have_node; then
@@ -26,6 +34,7 @@ hint() {
 
 missing=()
 have_redis || missing+=(redis-server)
+have_curl || missing+=(curl)
 have_node || missing+=(nodejs npm)
 if [ ${#missing[@]} -eq 0 ]; then
 	exit 0
@@ -52,4 +61,4 @@ for package in "${missing[@]}"; do # One by one: where one cannot be had, the ot
 	echo "Installing $package for the tests." >&2
 	"${apt[@]}" install --no-install-recommends "$package" >&2 || true
 done
-have_redis && have_node || hint "apt-get could not install it. Install it:"
+have_redis && have_curl && have_node || hint "apt-get could not install it. Install it:"

@@ -22,10 +22,16 @@ import (
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/deadletter"
 	"github.com/complianced/complianced/graph"
+	"github.com/complianced/complianced/graph/token"
+	"github.com/complianced/complianced/ingest"
 	"github.com/complianced/complianced/metrics"
 	"github.com/complianced/complianced/publisher"
 	"github.com/complianced/complianced/store"
 )
+
+// apiDrainTimeout bounds the wait for requests that are under way when the serve ends: for a
+// PubAck that may come, and what became of the report.
+const apiDrainTimeout = 5 * time.Second
 
 // maxAPIWait is the greatest --api-wait: an answer that takes longer is broken off.
 const maxAPIWait = 30 * time.Second
@@ -44,6 +50,12 @@ type api struct {
 	linkKey     string
 	access      access
 
+	// What follows is made of the settings before anything starts.
+
+	certificate *tls.Config // Nil where the API has no TLS.
+	key         []byte      // Of links; nil stands for a new one.
+	authorizers []graph.Authorizer
+
 	handler atomic.Pointer[http.Handler]
 }
 
@@ -57,6 +69,21 @@ func (a *api) add(flags *pflag.FlagSet) {
 	flags.IntVar(&a.concurrency, "api-concurrency", 256, "how many requests the HTTP API answers at once; one more gets 429")
 	flags.StringVar(&a.linkKey, "api-link-key-file", "", "`file` of at least 32 bytes that protects the links of lists; replicas behind one address share it (default: a new one)")
 	a.access.add(flags)
+}
+
+// prepare checks the settings and reads the files that they name.
+func (a *api) prepare(log *slog.Logger) error {
+	err := a.validate()
+	if err == nil {
+		a.certificate, err = a.tls.config("--http-tls")
+	}
+	if err == nil {
+		a.key, err = a.readKey()
+	}
+	if err == nil {
+		a.authorizers, err = a.access.authorizers(log)
+	}
+	return err
 }
 
 func (a *api) validate() error {
@@ -76,11 +103,11 @@ func (a *api) validate() error {
 	}
 	if a.baseURL != "" {
 		u, err := url.Parse(a.baseURL)
-		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			return usagef("--http-base-url %q is not a URL as https://compliance.example", a.baseURL)
 		}
 	}
-	return a.access.validate()
+	return nil
 }
 
 func isLoopback(host string) bool {
@@ -88,13 +115,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// certificate returns the TLS of the API; nil where it has none.
-func (a *api) certificate() (*tls.Config, error) {
-	return a.tls.config("--http-tls")
-}
-
-// key returns the key of links; nil stands for a new one.
-func (a *api) key() ([]byte, error) {
+// readKey returns the key of links; nil where no file is named.
+func (a *api) readKey() ([]byte, error) {
 	if a.linkKey == "" {
 		return nil, nil
 	}
@@ -111,20 +133,16 @@ func (a *api) key() ([]byte, error) {
 // listenAPI begins to answer, at first that the servers are waited for, and returns the
 // URL.
 func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, error) {
-	certificate, err := s.api.certificate()
-	if err != nil {
-		return "", err
-	}
 	host, port, _ := splitListen(s.api.listen)
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return "", fmt.Errorf("HTTP API: %w; choose another --http-listen, or leave the API out with --roles", err)
 	}
-	unready := graph.Unready()
+	unready := graph.Unready(s.log)
 	s.api.handler.Store(&unready)
 	web := graph.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		(*s.api.handler.Load()).ServeHTTP(w, r)
-	}), graph.ServerOptions{TLS: certificate, Logger: s.log})
+	}), graph.ServerOptions{TLS: s.api.certificate, Logger: s.log})
 	group.Go(func() error {
 		if err := web.Serve(listener); err != nil {
 			return fmt.Errorf("HTTP API: %w", err)
@@ -133,19 +151,38 @@ func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, 
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		// A request that is under way still has the store and the servers.
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		// A request that is under way still has the servers.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiDrainTimeout)
 		defer cancel()
 		return web.Shutdown(limited)
 	})
 	if !s.api.access.named() {
-		s.token = newToken()
+		entry := token.Entry{Name: "serve", Scopes: []string{graph.ScopeReadWrite}}
+		if s.token, entry, err = token.New(entry); err != nil {
+			return "", err
+		}
+		s.api.authorizers = []graph.Authorizer{token.Single(s.token, entry.Grant())}
+	}
+	if s.api.insecure && s.api.baseURL == "" {
+		s.log.WarnContext(ctx, "the links of the HTTP API begin with http: set --http-base-url where a proxy before it has TLS")
+	}
+	return s.api.address(listener.Addr()), nil
+}
+
+// address returns the URL of the API as it can be reached from here.
+func (a *api) address(at net.Addr) string {
+	if a.baseURL != "" {
+		return a.baseURL
+	}
+	host, port, err := net.SplitHostPort(at.String())
+	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
+		host = "localhost"
 	}
 	scheme := "http://"
-	if certificate != nil {
+	if a.certificate != nil {
 		scheme = "https://"
 	}
-	return scheme + listener.Addr().String(), nil
+	return scheme + net.JoinHostPort(host, port)
 }
 
 // curl returns a command line that makes an update by the API of a serve. It has no token
@@ -157,25 +194,28 @@ func curl(dir string, found addresses) string {
 `, found.HTTP, self(), quoted(dir))
 }
 
-// startAPI answers requests from now on.
-func (s *server) startAPI() error {
+// startAPI answers requests from now on. The API has a client of its own for Redis, so that
+// those who read never keep a worker from it.
+func (s *server) startAPI(ctx context.Context, group *errgroup.Group, options store.Options) error {
 	sender, err := newAPIPublisher(s)
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, sender.Close)
-	authorizer, err := s.api.access.authorizer(s.token, s.log)
+	// At the end those who wait for results are answered with where their report is.
+	group.Go(func() error {
+		<-ctx.Done()
+		sender.Close()
+		return nil
+	})
+	state, err := store.New(s.layout, options)
 	if err != nil {
 		return err
 	}
-	key, err := s.api.key()
-	if err != nil {
-		return err
-	}
-	observer := metrics.NewAPI(prometheus.Registerer(s.registry), graph.Operations(), graph.Statuses())
-	handler := graph.Handler(&apiReader{store: s.store, js: s.js, layout: s.layout}, sender, authorizer, graph.Options{
+	s.closers = append(s.closers, func() { _ = state.Close() }) // Nothing was written.
+	observer := metrics.NewAPI(prometheus.Registerer(s.registry), graph.Operations(), append(graph.Statuses(), graph.StatusClientGone))
+	handler := graph.Handler(&apiReader{store: state, js: s.js, layout: s.layout}, sender, token.Any(s.api.authorizers...), graph.Options{
 		Rules: compliance.Rules{Allow: s.allow}, Wait: s.api.wait, Concurrency: s.api.concurrency,
-		Validity: s.validity.days, BaseURL: s.api.baseURL, LinkKey: key, Logger: s.log, Observe: observer.Observe,
+		Validity: s.validity.days, BaseURL: s.api.baseURL, LinkKey: s.api.key, Logger: s.log, Observe: observer.Observe,
 	})
 	s.api.handler.Store(&handler)
 	return nil
@@ -233,13 +273,24 @@ func (r *apiReader) Counts(ctx context.Context, policy string) (graph.Counts, er
 	return counts, nil
 }
 
-// Passed implements [graph.Reader].
+// Passed implements [graph.Reader]. A floor of the same name may be that of a stream that
+// was there before, or went back since: then nothing is known.
 func (r *apiReader) Passed(ctx context.Context, device string, at graph.Receipt) (bool, error) {
 	floors, err := r.store.ReadFloors(ctx, []compliance.Bucket{r.layout.BucketOf(device)})
 	if err != nil {
 		return false, err
 	}
-	return floors[0].Stream == at.Stream && floors[0].Sequence >= at.Sequence, nil
+	floor := floors[0]
+	if floor.Torn || floor.Stream != at.Stream || floor.Sequence < at.Sequence {
+		return false, nil
+	}
+	source := ingest.NewJetStream(r.js, at.Stream)
+	info, err := source.Info(ctx)
+	if err != nil || !info.Created.Equal(floor.Created) {
+		return false, err
+	}
+	stored, err := source.StoredAt(ctx, at.Sequence)
+	return err == nil && !stored.IsZero() && !floor.Stored.Before(stored), err
 }
 
 // Refusal implements [graph.Reader].
@@ -263,6 +314,7 @@ type apiPublisher struct {
 	sender  *publisher.Publisher
 	stamper *publisher.Stamper
 	log     *slog.Logger
+	deaf    atomic.Bool // That results cannot be heard was said.
 }
 
 func newAPIPublisher(s *server) (*apiPublisher, error) {
@@ -274,7 +326,7 @@ func newAPIPublisher(s *server) (*apiPublisher, error) {
 	return &apiPublisher{sender: sender, stamper: stamper, log: s.log}, err
 }
 
-// Close ends what is under way.
+// Close ends what waits, and returns when nothing is under way.
 func (p *apiPublisher) Close() { p.sender.Close() }
 
 // Stamp implements [graph.Publisher].
@@ -293,17 +345,20 @@ func (p *apiPublisher) Publish(ctx context.Context, o graph.Outgoing) (graph.Rec
 	return graph.Receipt{Stream: ack.Stream, Sequence: ack.Sequence}, err
 }
 
-// PublishAndWait implements [graph.Publisher].
-func (p *apiPublisher) PublishAndWait(ctx context.Context, o graph.Outgoing) (graph.Receipt, *compliance.Result, error) {
-	result, err := p.sender.PublishAndWait(ctx, outgoing(o))
-	if unheard, ok := errors.AsType[*publisher.NoResultError](err); ok {
-		if errors.Is(unheard.Why, publisher.ErrNotAllowed) {
-			p.log.WarnContext(ctx, "results cannot be heard, so updates are answered with 202; let this user subscribe to compliance.result.>")
-		}
-		return graph.Receipt{Stream: unheard.Ack.Stream, Sequence: unheard.Ack.Sequence}, nil, nil
-	}
+// Ask implements [graph.Publisher].
+func (p *apiPublisher) Ask(ctx context.Context, o graph.Outgoing) (graph.Receipt, func(context.Context) *compliance.Result, error) {
+	asked, err := p.sender.Ask(ctx, outgoing(o))
 	if err != nil {
 		return graph.Receipt{}, nil, err
 	}
-	return graph.Receipt{Stream: result.Stream, Sequence: result.Sequence}, &result, nil
+	return graph.Receipt{Stream: asked.Ack.Stream, Sequence: asked.Ack.Sequence}, func(ctx context.Context) *compliance.Result {
+		result, err := asked.Result(ctx)
+		if errors.Is(err, publisher.ErrNotAllowed) && !p.deaf.Swap(true) {
+			p.log.WarnContext(ctx, "results cannot be heard, so updates are answered with 202; let this user subscribe to compliance.result.>")
+		}
+		if err != nil {
+			return nil
+		}
+		return &result
+	}, nil
 }

@@ -3,9 +3,11 @@ package main_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,7 +39,7 @@ func (f *fakeState) Refusal(context.Context, graph.Receipt) (*compliance.Error, 
 
 // fakeStream is a graph.Publisher.
 type fakeStream struct {
-	PublishAndWaitFunc func() (graph.Receipt, *compliance.Result, error)
+	AskFunc func() (graph.Receipt, *compliance.Result, error)
 }
 
 func (f *fakeStream) Stamp(key compliance.Key) (graph.Outgoing, error) {
@@ -48,8 +50,9 @@ func (f *fakeStream) Publish(context.Context, graph.Outgoing) (graph.Receipt, er
 	return graph.Receipt{}, errors.New("nobody publishes without waiting")
 }
 
-func (f *fakeStream) PublishAndWait(context.Context, graph.Outgoing) (graph.Receipt, *compliance.Result, error) {
-	return f.PublishAndWaitFunc()
+func (f *fakeStream) Ask(context.Context, graph.Outgoing) (graph.Receipt, func(context.Context) *compliance.Result, error) {
+	at, result, err := f.AskFunc()
+	return at, func(context.Context) *compliance.Result { return result }, err
 }
 
 // grants are those of tokens by name.
@@ -72,10 +75,10 @@ func outages(t *testing.T, doc *openapitest.Document) {
 		ListFunc:   func() (graph.Page, error) { return graph.Page{}, away },
 		CountsFunc: func() (graph.Counts, error) { return graph.Counts{}, away },
 	}
-	stream := &fakeStream{PublishAndWaitFunc: func() (graph.Receipt, *compliance.Result, error) { return graph.Receipt{}, nil, away }}
+	stream := &fakeStream{AskFunc: func() (graph.Receipt, *compliance.Result, error) { return graph.Receipt{}, nil, away }}
 	handler := graph.Handler(state, stream, grants{
 		"all": {Read: true, Write: true}, "read": {Read: true}, "none": {}, "other": {Read: true, Write: true, Device: "other-device"},
-	}, graph.Options{Concurrency: 1, BaseURL: documentedURL})
+	}, graph.Options{Concurrency: 1, Lists: 1, Deltas: 1, BaseURL: documentedURL})
 	c := inProcess(t, doc, handler)
 
 	for _, of := range operations {
@@ -93,9 +96,9 @@ func outages(t *testing.T, doc *openapitest.Document) {
 	}
 	c.as("read").do(&exchange{method: http.MethodPatch, path: apiRecord, body: "{}", status: 403, code: "Authorization_RequestDenied", example: "errorForbidden"})
 	c.as("all").late()
-	c.busy(state)
+	c.busy(state, stream)
 
-	starting := inProcess(t, doc, graph.Unready())
+	starting := inProcess(t, doc, graph.Unready(slog.New(slog.DiscardHandler)))
 	for _, of := range operations {
 		of.body, of.status, of.code, of.example = bodyOf(of), http.StatusServiceUnavailable, "ServiceUnavailable", "errorUnavailable"
 		starting.do(&of)
@@ -152,27 +155,33 @@ func (c *apiClient) late() {
 }
 
 // busy sends requests while as many are under way as there may be.
-func (c *apiClient) busy(state *fakeState) {
+func (c *apiClient) busy(state *fakeState, stream *fakeStream) {
 	c.Helper()
-	begun, end, ended := make(chan bool), make(chan bool), make(chan bool)
-	away := state.GetFunc
-	state.GetFunc = func() (compliance.Record, error) {
+	begun, end := make(chan bool), make(chan bool)
+	wait := func() {
 		begun <- true
 		<-end
-		return compliance.Record{}, nil
 	}
-	go func() {
-		defer close(ended)
-		c.as("all").do(&exchange{method: http.MethodGet, path: apiRecord, status: 404, code: "ResourceNotFound"})
-	}()
-	<-begun
+	stateBefore, streamBefore := *state, *stream
+	state.GetFunc = func() (compliance.Record, error) { wait(); return compliance.Record{}, nil }
+	state.ListFunc = func() (graph.Page, error) { wait(); return graph.Page{}, nil }
+	stream.AskFunc = func() (graph.Receipt, *compliance.Result, error) { wait(); return graph.Receipt{Sequence: 1}, nil, nil }
+	var busy sync.WaitGroup
+	for _, x := range []exchange{
+		{method: http.MethodGet, path: apiRecord, status: 404, code: "ResourceNotFound"},
+		{method: http.MethodGet, path: apiStatuses, status: 200},
+		{method: http.MethodPatch, path: apiRecord, body: "{}", status: 202},
+	} {
+		busy.Go(func() { c.as("all").do(&x) })
+		<-begun
+	}
 	for _, of := range operations {
 		of.body, of.status, of.code, of.example = bodyOf(of), http.StatusTooManyRequests, "TooManyRequests", "errorTooMany"
 		c.as("all").do(&of)
 	}
 	close(end)
-	<-ended
-	state.GetFunc = away
+	busy.Wait()
+	*state, *stream = stateBefore, streamBefore
 }
 
 // verdicts are answers to what the workers say, and to what they do not say.
@@ -191,10 +200,10 @@ func (c *apiClient) verdicts(state *fakeState, stream *fakeStream) {
 	}
 	at := graph.Receipt{Stream: "COMPLIANCE_STATUS", Sequence: 7}
 
-	stream.PublishAndWaitFunc = func() (graph.Receipt, *compliance.Result, error) { return at, nil, nil }
+	stream.AskFunc = func() (graph.Receipt, *compliance.Result, error) { return at, nil, nil }
 	are(http.StatusAccepted, "", report, inCollection, deletion)
 
-	stream.PublishAndWaitFunc = func() (graph.Receipt, *compliance.Result, error) {
+	stream.AskFunc = func() (graph.Receipt, *compliance.Result, error) {
 		return at, &compliance.Result{Outcome: compliance.Stale, Stream: at.Stream, Sequence: at.Sequence}, nil
 	}
 	are(http.StatusNotFound, "ResourceNotFound", report, inCollection)
@@ -205,10 +214,10 @@ func (c *apiClient) verdicts(state *fakeState, stream *fakeStream) {
 		Header: map[string][]string{compliance.HeaderEventTime: {compliance.FormatStored(now.Add(time.Hour))}},
 	})
 	future := rejection.ErrorObject()
-	stream.PublishAndWaitFunc = func() (graph.Receipt, *compliance.Result, error) {
+	stream.AskFunc = func() (graph.Receipt, *compliance.Result, error) {
 		return at, &compliance.Result{Outcome: compliance.Rejected, Stream: at.Stream, Sequence: at.Sequence, Error: &future}, nil
 	}
-	are(http.StatusBadRequest, "futureEventTime", report, inCollection, deletion)
+	are(http.StatusServiceUnavailable, "futureEventTime", report, inCollection, deletion) // It is the clock of the service.
 
 	state.ListFunc = func() (graph.Page, error) { return graph.Page{Unreadable: 2}, nil }
 	if text := string(c.do(&exchange{method: http.MethodGet, path: apiStatuses, status: 200})); !strings.Contains(text, `"@compliance.unreadable":2`) {

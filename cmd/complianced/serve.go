@@ -141,11 +141,6 @@ func (s *server) validate() error {
 	if err := s.validity.validate(); err != nil {
 		return err
 	}
-	if s.is(roleAPI) {
-		if err := s.api.validate(); err != nil {
-			return err
-		}
-	}
 	for flag, listen := range map[string]string{"metrics-listen": s.metricsListen, "nats-listen": s.natsListen} {
 		if _, _, err := splitListen(listen); err != nil {
 			return usagef("--%s %q is not an address to listen on, as 127.0.0.1:8081 or :8081: %w", flag, listen, err)
@@ -174,6 +169,11 @@ func (s *server) run(ctx context.Context, log *slog.Logger, path string, fresh b
 ) (err error) {
 	if err := s.validate(); err != nil {
 		return err
+	}
+	if s.is(roleAPI) {
+		if err := s.api.prepare(log); err != nil {
+			return err
+		}
 	}
 	s.log = log
 	store.LogDriver(log)
@@ -238,7 +238,7 @@ func (s *server) begin(ctx context.Context, group *errgroup.Group, dir *dataDir,
 	if err := s.prepare(ctx, options); err != nil {
 		return err
 	}
-	return s.start(ctx, group, found, serving)
+	return s.start(ctx, group, found, options, serving)
 }
 
 // quiet drops the errors of a context that ended: that is how a serve is stopped.
@@ -444,7 +444,7 @@ func (s *server) insist(ctx context.Context, what string, try func(context.Conte
 }
 
 // start begins to merge and to serve.
-func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, serving func(context.Context, addresses) error) error {
+func (s *server) start(ctx context.Context, group *errgroup.Group, found addresses, options store.Options, serving func(context.Context, addresses) error) error {
 	state := &stateReader{js: s.js, store: s.store, layout: s.layout, validity: s.validity.days}
 	if s.is(roleState) {
 		read := (&watchedRead{read: state.read, log: s.log, address: s.store.Address(), pipeline: s.pipeline, stopped: ctx.Done()}).call
@@ -468,7 +468,7 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, found address
 		}
 	}
 	if s.is(roleAPI) {
-		if err := s.startAPI(); err != nil {
+		if err := s.startAPI(ctx, group, options); err != nil {
 			return err
 		}
 	}

@@ -287,7 +287,7 @@ func TestWrongUseIsOneClearLineAndStatusTwo(t *testing.T) {
 		{[]string{"serve", "--redis-tls-key", config}, "--redis-tls-cert and --redis-tls-key go together"},
 		{[]string{"provision", "--replicas", "0"}, "--replicas"},
 		{[]string{"serve", "--no-such-flag"}, "unknown flag"},
-		{[]string{"serve", "--roles", "api"}, "--roles"},
+		{[]string{"serve", "--roles", "page"}, "--roles"},
 		{[]string{"serve", "--allow-policies", "["}, "--allow-policies"},
 		{[]string{"serve", "--metrics-listen", "nowhere"}, "nowhere"},
 		{[]string{"serve", "--log-format", "xml"}, "--log-format"},

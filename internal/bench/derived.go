@@ -59,6 +59,10 @@ func buildCounting(ctx context.Context, programs rig.Programs, dir string) (rig.
 	return programs, buildOverlaid(ctx, programs.Complianced, file, strings.Replace(string(text), onChange, countsAlone, 1))
 }
 
+// derivedTimes is how many times the number of runs of other measurements this one has: it
+// compares two costs that are close.
+const derivedTimes = 2
+
 // derived measures as often as the settings say. The two take turns in being first.
 func (b *bench) derived(ctx context.Context, appendOnly string, mix fleet.Mix) (err error) {
 	counting, err := buildCounting(ctx, b.programs, b.bin)
@@ -74,7 +78,7 @@ func (b *bench) derived(ctx context.Context, appendOnly string, mix fleet.Mix) (
 		defer func() { err = errors.Join(err, o.close()) }()
 		both[i] = o
 	}
-	runs := make([]Run, b.Count)
+	runs := make([]Run, derivedTimes*b.Count)
 	for n := range runs {
 		for turn := range both {
 			i := (n + turn) % len(both)

@@ -14,7 +14,7 @@
 //   - memory: bytes of Redis per record, in all and without what the state over time needs, as they are created and
 //     after the speed runs; of records of which every property has a version of its own; and of the bare work's hashes.
 //   - derived: what roll-up, indexes, and the numbers but the counts by status add to the processor time of the steady
-//     fleet, by taking turns with a complianced that is built without them.
+//     fleet, by taking turns with a complianced that is built without them, with twice as many runs as the others.
 //   - profile: one more drain by a worker that profiles itself; the ten functions that took most. --profile keeps the
 //     profiles.
 //   - backlog: peak memory of the worker over many waiting reports, also with blocks of bodies at the limit of the
