@@ -197,7 +197,7 @@ func (c *apiClient) pages() {
 				c.Errorf("a record has not all: %v", record)
 			}
 		}
-		path = strings.TrimPrefix(page.Next, documentedURL)
+		path = strings.TrimPrefix(page.Next, c.base)
 	}
 	if found != n {
 		c.Errorf("%d records, want %d", found, n)

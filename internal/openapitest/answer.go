@@ -66,9 +66,12 @@ func matches(template, path []string) bool {
 	return true
 }
 
-// Check holds an answer against the document. It returns the code of an error.
+// Check holds an answer against the document. It returns the code of an error. It may be
+// called from several goroutines.
 func (d *Document) Check(a *Answer) (code string) {
 	d.test.Helper()
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
 	operation, response := d.response(a)
 	if response == nil {
 		d.test.Errorf("%s %s: the document has no %d: %s", a.Method, a.Path, a.Status, a.Body)
@@ -225,6 +228,8 @@ func (d *Document) checkBody(a *Answer, response *openapi3.ResponseRef) (code st
 		outer = "badRequest"
 	case http.StatusRequestEntityTooLarge:
 		outer = "RequestEntityTooLarge"
+	case http.StatusServiceUnavailable:
+		outer = "ServiceUnavailable"
 	}
 	if !slices.Contains(codes(response.Value), code) || At(value, "error", "code") != outer {
 		d.test.Errorf("%s %s, %d: the document does not have this code: %s", a.Method, a.Path, a.Status, a.Body)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -30,6 +31,8 @@ type Document struct {
 
 	test     *testing.T
 	compiler *jsonschema.Compiler
+
+	mutex    sync.Mutex // Guards what follows, and the compiler in Check.
 	seen     map[Outcome]bool
 	used     map[Parameter]bool
 	examples map[string]bool
@@ -111,6 +114,8 @@ func (d *Document) Example(name string) any {
 	if example == nil {
 		d.test.Fatalf("the document has no example %q", name)
 	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
 	d.examples[name] = true
 	return example.Value.Value
 }
