@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -101,7 +102,7 @@ func (a *api) validate() error {
 	case a.concurrency < 1:
 		return usagef("--api-concurrency is at least 1")
 	}
-	if a.baseURL != "" {
+	if a.baseURL = strings.TrimRight(a.baseURL, "/"); a.baseURL != "" {
 		u, err := url.Parse(a.baseURL)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			return usagef("--http-base-url %q is not a URL as https://compliance.example", a.baseURL)
@@ -166,6 +167,7 @@ func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, 
 	if s.api.insecure && s.api.baseURL == "" {
 		s.log.WarnContext(ctx, "the links of the HTTP API begin with http: set --http-base-url where a proxy before it has TLS")
 	}
+	s.log.InfoContext(ctx, "the HTTP API listens", slog.String("api_listen", listener.Addr().String()))
 	return s.api.address(listener.Addr()), nil
 }
 
