@@ -67,7 +67,7 @@ func (a *api) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&a.insecure, "insecure-http", false, "let the HTTP API listen beyond loopback without TLS, behind a proxy that has it")
 	flags.StringVar(&a.baseURL, "http-base-url", "", "`URL` of the HTTP API as its clients know it, where that is another one behind a proxy")
 	flags.DurationVar(&a.wait, "api-wait", 5*time.Second, "how long a PATCH waits until it is applied; later it is answered with 202")
-	flags.IntVar(&a.concurrency, "api-concurrency", 256, "how many requests the HTTP API answers at once; one more gets 429")
+	flags.IntVar(&a.concurrency, "api-concurrency", 256, "how many records the HTTP API reads at once, and how many updates it stores at once; one more gets 429")
 	flags.StringVar(&a.linkKey, "api-link-key-file", "", "`file` of at least 32 bytes that protects the links of lists; replicas behind one address share it (default: a new one)")
 	a.access.add(flags)
 }

@@ -411,10 +411,13 @@ func TestARecordIsDeleted(t *testing.T) {
 func TestAResultThatIsLostIsLookedUp(t *testing.T) {
 	b := startBroker(t, `
   {user: admin, password: word}
+  {user: gateway, password: word, permissions: {
+    publish: ["compliance.status.>", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>"]
+    subscribe: ["_INBOX.>", "compliance.result.>"]}}
   {user: worker, password: word, permissions: {publish: {deny: "compliance.result.>"}}}`)
 	own, _ := ownRedis(t, t.TempDir())
 	b.provision("admin:word", own)
-	t.Setenv("COMPLIANCED_NATS_URL", b.url("admin:word"))
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("gateway:word")) // It has the rights that the README names.
 	gateway := serve(t, "--redis-url", own.URL(), "--roles", "api", "--api-wait", "2s")
 	// Nobody merges.
 	if have := gateway.patch("p/deviceStatuses/d", `{"userName":"a"}`).want(http.StatusAccepted).object(); have["sequence"] != 1.0 {
