@@ -24,15 +24,18 @@
 //	202  stored in the stream and not known to be applied: within Options.Wait, or at once
 //	     with Prefer: respond-async; says where in the stream
 //	400  refused, with every violation
-//	503  not known to be stored
+//	404  stored, and there is no record, because a newer report has removed it; in a delta,
+//	     where others have theirs, 200 with @removed in its place
+//	503  not known to be stored; or refused by the worker, because the clock here is ahead
 //
 // So no answer is an acceptance that is lost later: 200, 202 and 204 of a PATCH mean that
 // the stream has the report.
 //
 // # Promises
 //
-//   - Two PATCHes one after the other through one gateway are applied in that order,
-//     whatever dates are in them.
+//   - Two updates one after the other through one gateway are applied in that order,
+//     whatever dates are in them, and whatever the clock of the device is; a deletion is
+//     one that is newer than all that is known of the record.
 //   - A delta is validated as a whole before anything is stored.
 //   - Waiting for a result is waiting for a message: nothing is polled.
 //   - Every route needs a bearer token. What a token does not allow writes nothing.

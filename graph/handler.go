@@ -143,7 +143,7 @@ type Options struct {
 	// Validity is how many UTC days the newest event of a record is valid for; see
 	// [compliance.Facts.At]. Defaults to 30.
 	Validity int
-	// BaseURL is the address of the service as clients know it, without a path, for
+	// BaseURL is the address of the service as clients know it, without a slash at its end, for
 	// @odata.context and @odata.nextLink. Defaults to the scheme and host of a request.
 	BaseURL string
 	// LinkKey protects the @odata.nextLink of lists against changes. Servers that share
@@ -184,7 +184,6 @@ func (o Options) withDefaults() Options {
 		o.Now = time.Now
 	}
 	o.Rules.Partition, o.Rules.Partitions = 0, 0
-	o.BaseURL = strings.TrimRight(o.BaseURL, "/")
 	return o
 }
 

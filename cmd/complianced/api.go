@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +67,7 @@ func (a *api) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&a.insecure, "insecure-http", false, "let the HTTP API listen beyond loopback without TLS, behind a proxy that has it")
 	flags.StringVar(&a.baseURL, "http-base-url", "", "`URL` of the HTTP API as its clients know it, where that is another one behind a proxy")
 	flags.DurationVar(&a.wait, "api-wait", 5*time.Second, "how long a PATCH waits until it is applied; later it is answered with 202")
-	flags.IntVar(&a.concurrency, "api-concurrency", 256, "how many requests the HTTP API answers at once; one more gets 429")
+	flags.IntVar(&a.concurrency, "api-concurrency", 256, "how many records the HTTP API reads at once, and how many updates it stores at once; one more gets 429")
 	flags.StringVar(&a.linkKey, "api-link-key-file", "", "`file` of at least 32 bytes that protects the links of lists; replicas behind one address share it (default: a new one)")
 	a.access.add(flags)
 }
@@ -101,7 +102,7 @@ func (a *api) validate() error {
 	case a.concurrency < 1:
 		return usagef("--api-concurrency is at least 1")
 	}
-	if a.baseURL != "" {
+	if a.baseURL = strings.TrimRight(a.baseURL, "/"); a.baseURL != "" {
 		u, err := url.Parse(a.baseURL)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			return usagef("--http-base-url %q is not a URL as https://compliance.example", a.baseURL)
@@ -166,6 +167,7 @@ func (s *server) listenAPI(ctx context.Context, group *errgroup.Group) (string, 
 	if s.api.insecure && s.api.baseURL == "" {
 		s.log.WarnContext(ctx, "the links of the HTTP API begin with http: set --http-base-url where a proxy before it has TLS")
 	}
+	s.log.InfoContext(ctx, "the HTTP API listens", slog.String("api_listen", listener.Addr().String()))
 	return s.api.address(listener.Addr()), nil
 }
 

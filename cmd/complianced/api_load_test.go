@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -264,26 +266,104 @@ func TestTooManyRequestsAtOnceAreTold(t *testing.T) {
 	b.provision("", own)
 	t.Setenv("COMPLIANCED_NATS_URL", b.url(""))
 	s := serve(t, "--redis-url", own.URL(), "--roles", "api", "--api-concurrency", "3", "--api-wait", "4s")
-	var group errgroup.Group
-	for i := range 3 { // Nobody merges: each waits.
-		group.Go(func() error {
-			if r := s.patch(fmt.Sprintf("p/deviceStatuses/d%d", i), `{}`); r.status != http.StatusAccepted {
-				return fmt.Errorf("status %d: %s", r.status, r.body)
-			}
-			return nil
-		})
+	answers := make(chan response)
+	update := func(i int) { answers <- s.patch(fmt.Sprintf("p/deviceStatuses/d%d", i), `{}`) }
+	// Nobody merges: each waits, and takes no place from others.
+	for i := range 3 {
+		go update(i)
 	}
-	eventually(t, "a request that is one too many", func() bool {
-		r := s.read("p/deviceStatuses/d")
-		return r.status == http.StatusTooManyRequests && r.header.Get("Retry-After") != ""
-	})
-	if err := group.Wait(); err != nil {
-		t.Error(err)
+	eventually(t, "all of them in the stream", func() bool { return s.stored() == 3 })
+	for range 3 {
+		s.patch("p/deviceStatuses/d", `{}`, "Prefer", "respond-async").want(http.StatusAccepted)
+	}
+	s.read("p/deviceStatuses/d").want(http.StatusNotFound)
+	for range 3 {
+		(<-answers).want(http.StatusAccepted)
+	}
+	// What is not stored yet does.
+	b.stop()
+	for i := range 5 {
+		go update(i)
+	}
+	for range 2 {
+		if r := (<-answers).want(http.StatusTooManyRequests); r.header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	s.read("p/deviceStatuses/d").want(http.StatusNotFound)
+	for range 3 {
+		(<-answers).want(http.StatusServiceUnavailable)
 	}
 }
 
-// TestTheTimeOfAnUpdate measures 500 updates a second; it says what it saw.
-func TestTheTimeOfAnUpdate(t *testing.T) {
+func TestTheEndOfAServeAnswersThoseWhoWait(t *testing.T) {
+	b := startBroker(t, "")
+	own, _ := ownRedis(t, t.TempDir())
+	b.provision("", own)
+	t.Setenv("COMPLIANCED_NATS_URL", b.url(""))
+	s := serve(t, "--redis-url", own.URL(), "--roles", "api", "--api-wait", "30s")
+	answers := make(chan response)
+	for i := range 20 {
+		go func() { answers <- s.patch(fmt.Sprintf("p/deviceStatuses/d%d", i), `{}`) }()
+	}
+	eventually(t, "all reports in the stream", func() bool { return s.stored() == 20 })
+	s.stop()
+	for range 20 {
+		if r := <-answers; r.status != http.StatusAccepted {
+			t.Errorf("status %d: %s", r.status, r.body)
+		}
+	}
+}
+
+func TestServesBehindOneAddress(t *testing.T) {
+	b := startBroker(t, "")
+	own, _ := ownRedis(t, t.TempDir())
+	b.provision("", own)
+	t.Setenv("COMPLIANCED_NATS_URL", b.url(""))
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const address = "https://compliance.example/graph"
+	one := serve(t, "--redis-url", own.URL(), "--http-base-url", address+"/", "--api-link-key-file", key)
+	other := serve(t, "--redis-url", own.URL(), "--roles", "api", "--http-base-url", address, "--api-link-key-file", key)
+	stranger := serve(t, "--redis-url", own.URL(), "--roles", "api", "--http-base-url", address)
+	if one.HTTP != address {
+		t.Errorf("serve.json has %s", one.HTTP)
+	}
+	reach := func(s *serving, token, path string) response {
+		s.HTTP, s.Token = "http://"+s.listening(), token
+		return s.call(http.MethodGet, path, "")
+	}
+	token := one.Token
+	one.HTTP = "http://" + one.listening()
+	one.patch("p/deviceStatuses", `{"value":[{"id":"d1"},{"id":"d2"}]}`).want(http.StatusOK)
+	page := reach(one, token, policies+"p/deviceStatuses?$top=1").want(http.StatusOK).object()
+	link, _ := page["@odata.nextLink"].(string)
+	path, ok := strings.CutPrefix(link, address)
+	if !ok || !strings.HasPrefix(page["@odata.context"].(string), address+"/$metadata#") {
+		t.Fatalf("page %v", page)
+	}
+	reach(other, other.Token, path).want(http.StatusOK)
+	reach(stranger, stranger.Token, path).want(http.StatusBadRequest)
+}
+
+// listening returns where the API listens, from the log.
+func (s *serving) listening() string {
+	s.Helper()
+	text, err := os.ReadFile(s.log.Name())
+	if err != nil {
+		s.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "api_listen=")
+	if !ok {
+		s.Fatalf("the log does not say where the API listens: %s", text)
+	}
+	return strings.Fields(rest)[0]
+}
+
+// TestUpdatesAt500ASecond says how long they take; each must be applied.
+func TestUpdatesAt500ASecond(t *testing.T) {
 	n := 300
 	if *full {
 		n = 15000

@@ -372,6 +372,10 @@ func TestPreferencesAreHonoured(t *testing.T) {
 	if answer.header.Get("client-request-id") != "my-request" {
 		t.Errorf("%v", answer.header)
 	}
+	answer = s.patch("p/deviceStatuses/d", `{}`, "client-request-id", "my request").want(http.StatusOK)
+	if have, ok := answer.header["Client-Request-Id"]; ok {
+		t.Errorf("client-request-id: %v", have)
+	}
 }
 
 func TestARecordIsDeleted(t *testing.T) {
@@ -384,8 +388,21 @@ func TestARecordIsDeleted(t *testing.T) {
 	s.run(`{"userName":"ahead"}`, "publish", "p", "d", "--wait", "--event-time", inNineMinutes())
 	s.call(http.MethodDelete, policies+"p/deviceStatuses/d", "").want(http.StatusNoContent)
 	s.read("p/deviceStatuses/d").fault(http.StatusNotFound, "ResourceNotFound")
-	// And an update that is older than the deletion says so.
-	s.patch("p/deviceStatuses/d", `{"userName":"late"}`).fault(http.StatusNotFound, "ResourceNotFound")
+	// What is sent after it is newer.
+	if have := s.patch("p/deviceStatuses/d", `{"userName":"back"}`).want(http.StatusOK).object(); have["userName"] != "back" {
+		t.Errorf("record %v", have)
+	}
+	// A removal that does not win says so, and so does an update of what was removed.
+	s.run(`{"userName":"ahead"}`, "publish", "p", "e", "--wait", "--event-time", inNineMinutes())
+	if have := s.patch("p/deviceStatuses/e", `{"@removed":{}}`).want(http.StatusOK).object(); have["userName"] != "ahead" {
+		t.Errorf("record %v", have)
+	}
+	list := s.patch("p/deviceStatuses", `{"value":[{"id":"e","@removed":{}}]}`).want(http.StatusOK).object()["value"].([]any)
+	if have := list[0].(map[string]any); have["userName"] != "ahead" {
+		t.Errorf("record %v", have)
+	}
+	s.run(`{"@removed":{}}`, "publish", "p", "e", "--wait", "--event-time", inNineMinutes())
+	s.patch("p/deviceStatuses/e", `{"userName":"late"}`).fault(http.StatusNotFound, "ResourceNotFound")
 	s.judge()
 }
 
@@ -394,16 +411,27 @@ func TestARecordIsDeleted(t *testing.T) {
 func TestAResultThatIsLostIsLookedUp(t *testing.T) {
 	b := startBroker(t, `
   {user: admin, password: word}
+  {user: gateway, password: word, permissions: {
+    publish: ["compliance.status.>", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>"]
+    subscribe: ["_INBOX.>", "compliance.result.>"]}}
   {user: worker, password: word, permissions: {publish: {deny: "compliance.result.>"}}}`)
 	own, _ := ownRedis(t, t.TempDir())
 	b.provision("admin:word", own)
-	t.Setenv("COMPLIANCED_NATS_URL", b.url("admin:word"))
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("gateway:word")) // It has the rights that the README names.
 	gateway := serve(t, "--redis-url", own.URL(), "--roles", "api", "--api-wait", "2s")
 	// Nobody merges.
 	if have := gateway.patch("p/deviceStatuses/d", `{"userName":"a"}`).want(http.StatusAccepted).object(); have["sequence"] != 1.0 {
 		t.Errorf("accepted: %v", have)
 	}
 	gateway.read("p/deviceStatuses/d").fault(http.StatusNotFound, "ResourceNotFound")
+	var members []string
+	for i := range 1000 {
+		members = append(members, fmt.Sprintf(`{"id":"m%d"}`, i))
+	}
+	list := gateway.patch("p/deviceStatuses", `{"value":[`+strings.Join(members, ",")+`]}`).want(http.StatusAccepted).object()["value"].([]any)
+	if last := list[999].(map[string]any); len(list) != 1000 || last["id"] != "m999" || last["sequence"].(float64) < 2 {
+		t.Errorf("%d members are accepted, the last as %v", len(list), last)
+	}
 	t.Setenv("COMPLIANCED_NATS_URL", b.url("worker:word"))
 	serve(t, "--redis-url", own.URL(), "--roles", "ingest", "--allow-policies", "p")
 	if have := gateway.patch("p/deviceStatuses/d", `{"deviceModel":"m"}`).want(http.StatusOK).object(); have["userName"] != "a" || have["deviceModel"] != "m" {
