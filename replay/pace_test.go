@@ -52,6 +52,15 @@ func TestTheRateFallsWhileTheLagGrows(t *testing.T) {
 	if have := unbound.Look(2*time.Second, 50_000); have != 25_000 {
 		t.Errorf("without a bound, behind: %v", have)
 	}
+	slow := replay.NewPace(0.5)
+	for _, step := range []struct {
+		lag  time.Duration
+		want float64
+	}{{2 * time.Second, 0.5}, {3 * time.Second, 0.5}, {0, 0.5}} { // It is as slow as it may become.
+		if have := slow.Look(step.lag, 0.5); have != step.want {
+			t.Errorf("at most 0.5 a second, lag %s: %v a second", step.lag, have)
+		}
+	}
 }
 
 func TestAPositionIsPassedByAllBeforeIt(t *testing.T) {
