@@ -27,7 +27,8 @@ type Options struct {
 	// worker sends the result of a report that was stored more than a minute ago.
 	ResultTimeout time.Duration
 	// From is the position to go on from, as the source was told too. Where it is one by
-	// number, the reports that are passed are read and left out. Defaults to the beginning.
+	// number, the reports that are passed are read and left out, and nothing is sent where
+	// they are others. Defaults to the beginning.
 	From Position
 	// Save, where not nil, keeps the position, about once a second and at the end. Its
 	// error ends the replay.
@@ -102,15 +103,16 @@ func (r *run) run(ctx context.Context, source Source) error {
 	if err == nil {
 		err = r.settle(running)
 	}
-	if err != nil {
-		timer := time.AfterFunc(settleTime, giveUp)
-		defer timer.Stop()
+	if err == nil {
+		r.flying.Wait()
+		return nil
 	}
+	fail(err)
+	cause := context.Cause(running) // What ended the loop, in place of its consequences.
+	timer := time.AfterFunc(settleTime, giveUp)
+	defer timer.Stop()
 	r.flying.Wait()
-	if cause := context.Cause(running); cause != nil && err != nil {
-		return cause // What ended the loop, in place of its consequence.
-	}
-	return err
+	return cause
 }
 
 // help starts what goes on beside the loop.
@@ -146,11 +148,15 @@ func (r *run) help(ctx context.Context, helpers *sync.WaitGroup, fail func(error
 	})
 }
 
-var errFewer = errors.New("the source has fewer reports than were passed before; is it the same? begin again without --resume")
+var (
+	errFewer = errors.New("the source has fewer reports than were passed before; is it the same? begin again without --resume")
+	errOther = errors.New("the reports that were passed are not the first ones of this order any more, so that it cannot be gone on with: " +
+		"the stream has lost some since, dead letters were taken away, or it is another file; begin again without --resume")
+)
 
 // produce sends the reports.
 func (r *run) produce(ctx, sending context.Context, source Source, fail func(error)) error {
-	left := uint64(0)
+	left, passed := uint64(0), digest{}
 	if r.options.From.ByNumber() {
 		left = r.options.From.Passed
 	}
@@ -165,10 +171,14 @@ func (r *run) produce(ctx, sending context.Context, source Source, fail func(err
 			return err
 		case left > 0:
 			left--
+			passed = passed.with(digestOf(&report))
+			if left == 0 && passed.String() != r.options.From.Digest {
+				return errOther
+			}
 			continue
 		}
 		if err := r.pace.wait(ctx); err != nil {
-			return ctx.Err()
+			return err
 		}
 		select {
 		case r.tracker.slots <- struct{}{}:

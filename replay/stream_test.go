@@ -126,8 +126,9 @@ func TestAnotherStreamIsNotContinued(t *testing.T) {
 	if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	byNumber := replay.Selection{Continued: replay.Position{Passed: 2, Bounds: bounds}}
-	if _, err := replay.OpenStreams(t.Context(), b.js, b.streams(), byNumber); err == nil || !strings.Contains(err.Error(), "lost reports") {
+	byNumber := replay.Position{Passed: 2, Bounds: bounds, Digest: "00"}
+	if _, err := replay.Run(t.Context(), b.open(replay.Selection{Continued: byNumber}), b.sender(), replay.Options{From: byNumber}); err == nil ||
+		!strings.Contains(err.Error(), "the stream has lost some") {
 		t.Errorf("by number: %v", err)
 	}
 	byPlace := replay.Selection{Continued: replay.Position{Passed: 2, Bounds: bounds, Reached: map[string]uint64{"COMPLIANCE_STATUS": 2}}}
@@ -140,6 +141,13 @@ func TestAnotherStreamIsNotContinued(t *testing.T) {
 	if have := bodies(t, b.open(byPlace)); len(have) > 0 {
 		t.Errorf("all that is left came later: %q", have)
 	}
+	setBack := bounds["COMPLIANCE_STATUS"]
+	setBack.Last = 11
+	byPlace.Continued.Bounds = map[string]replay.Bounds{"COMPLIANCE_STATUS": setBack}
+	if _, err := replay.OpenStreams(t.Context(), b.js, b.streams(), byPlace); err == nil || !strings.Contains(err.Error(), "set back") {
+		t.Errorf("set back: %v", err)
+	}
+	byPlace.Continued.Bounds = bounds
 	if err := b.js.DeleteStream(t.Context(), "COMPLIANCE_STATUS"); err != nil {
 		t.Fatal(err)
 	}
