@@ -201,6 +201,20 @@ func TestAnInterruptedReplayPassesWhatIsAccepted(t *testing.T) {
 	}
 }
 
+// TestAHeaderThatCannotBeSentFailsNoReport has the names that clients in other languages
+// let pass.
+func TestAHeaderThatCannotBeSentFailsNoReport(t *testing.T) {
+	b := startBroker(t, 1)
+	source := numbered(1)
+	(*source)[0].Envelope.Header = map[string][]string{"ce-a(b)": {"x"}, "ce-a/b": {"x"}, "ce-type": {"t"}}
+	if table, err := replay.Run(t.Context(), source, b.sender(), replay.Options{}); err != nil || table.Accepted != 1 {
+		t.Fatal(err, table)
+	}
+	if sent, err := all(b.open(replay.Selection{})); err != nil || len(sent) != 1 || sent[0].Envelope.Header["ce-type"] == nil {
+		t.Error(err, sent)
+	}
+}
+
 // TestWhatIsSentComesAsItWas sends odd headers over a real connection.
 func TestWhatIsSentComesAsItWas(t *testing.T) {
 	b := startBroker(t, 1)
