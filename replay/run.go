@@ -68,8 +68,11 @@ func Run(ctx context.Context, source Source, sender *publisher.Publisher, o Opti
 	}
 	err := r.run(ctx, source)
 	position, table := r.tracker.now()
-	if o.Save != nil {
-		err = errors.Join(err, o.Save(position))
+	if o.Save == nil {
+		return table, err
+	}
+	if failed := o.Save(position); !r.unsaved { // Else it is told already.
+		err = errors.Join(err, failed)
 	}
 	return table, err
 }
@@ -83,6 +86,8 @@ type run struct {
 	results *results
 	// flying are the reports that are not accepted yet.
 	flying sync.WaitGroup
+	// unsaved says that the replay ended because a position could not be saved.
+	unsaved bool
 
 	mu   sync.Mutex // guards busy
 	busy map[compliance.Key]chan struct{}
@@ -141,6 +146,7 @@ func (r *run) help(ctx context.Context, helpers *sync.WaitGroup, fail func(error
 			}
 			last = position.Passed
 			if err := r.options.Save(position); err != nil {
+				r.unsaved = true
 				fail(err)
 				return
 			}

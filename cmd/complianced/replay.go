@@ -167,7 +167,8 @@ func (s *replayRun) end(table replay.Table, err error) error {
 	case table.Failed > 0:
 		return fmt.Errorf("%d reports failed: they cannot be sent as they are", table.Failed)
 	case table.NoResult > 0:
-		return fmt.Errorf("%d reports are accepted, but their results were not heard: is complianced serve running, and not far behind?", table.NoResult)
+		return fmt.Errorf("%d reports are accepted, but their results were not heard: is complianced serve running, and not far behind? "+
+			"May these credentials subscribe to compliance.result.>?", table.NoResult)
 	}
 	return nil
 }
@@ -211,12 +212,19 @@ func (s *replayRun) printEach(r *replay.Report, o replay.Outcome, code string) e
 	return err
 }
 
-// openFile opens the file of --file.
-func openFile(name string, stdin io.Reader) (io.ReadCloser, error) {
-	if name == "-" {
-		return io.NopCloser(stdin), nil
+// openFile opens the file of --file. Standard input ends with the context: nothing else
+// ends a read from a terminal or a pipe.
+func openFile(ctx context.Context, name string, stdin io.Reader) (io.ReadCloser, error) {
+	if name != "-" {
+		return os.Open(name)
 	}
-	return os.Open(name)
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.Copy(w, stdin)
+		w.CloseWithError(err)
+	}()
+	return r, nil
 }
 
 // countReports reads a file to its end, so that one that is wrong is refused before
