@@ -51,8 +51,11 @@ func OpenPosition(path string) (*PositionFile, Position, error) {
 		return nil, Position{}, err
 	}
 	p, err := ReadPosition(path)
-	if errors.Is(err, fs.ErrNotExist) { // What is beside it is of a replay that is no more.
-		p, err = Position{}, removed(path+recentSuffix)
+	switch {
+	case err == nil:
+		f.unsynced = &p // It may lie beside the file.
+	case errors.Is(err, fs.ErrNotExist): // What lies there is of a replay that is no more.
+		err = removed(path + recentSuffix)
 	}
 	if err != nil {
 		return nil, Position{}, errors.Join(err, f.leave())

@@ -118,6 +118,32 @@ func TestAPositionOutlivesAPowerCut(t *testing.T) {
 	}
 }
 
+// TestAPositionOutlivesAKill opens what a process left that ended at any moment, and gives
+// it up again.
+func TestAPositionOutlivesAKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "position")
+	file := openPosition(t, path, replay.Position{})
+	save(t, file, positionOf(7))
+	save(t, file, positionOf(8))
+	left := filepath.Join(t.TempDir(), "left")
+	for _, suffix := range []string{"", ".recent", ".lock"} {
+		if text, err := os.ReadFile(path + suffix); err != nil || os.WriteFile(left+suffix, text, 0o600) != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := openPosition(t, left, positionOf(8)).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"left"}, names(t, left)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAPositionIsOfOneReplayAtATime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "position")
 	first := openPosition(t, path, replay.Position{})
