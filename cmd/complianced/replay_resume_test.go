@@ -99,6 +99,38 @@ func TestAShuffledReplayOfDeadLettersIsNotGoneOnWithAfterAPurge(t *testing.T) {
 	}
 }
 
+// TestAReplayOutlivesItsServe kills NATS, Redis' parent and the worker, and starts them
+// again, while a replay goes on.
+func TestAReplayOutlivesItsServe(t *testing.T) {
+	s := serve(t)
+	s.fleet(200, 3000)
+	want := s.versions()
+	kept := filepath.Join(t.TempDir(), "position.json")
+	var out bytes.Buffer
+	b := &background{Cmd: exec.Command(binary, "replay", "--stream", "--rate", "1000", "--data-dir", s.dir, "--resume", kept, "-o", "json")}
+	b.Stdout, b.Stderr = &out, &b.stderr
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(limit(), func() { _ = b.Process.Kill() })
+	defer kill.Stop()
+	eventually(t, "a position", func() bool { return passed(kept) > 500 })
+	s.kill()
+	s.start()
+	err := b.Wait()
+	var table replay.Table
+	if err != nil || json.Unmarshal(out.Bytes(), &table) != nil || table.Reports != 3000 || table.Accepted+table.Rejected != 3000 {
+		t.Fatalf("%v: %s%s", err, out.String(), b.stderr.String())
+	}
+	if !strings.Contains(b.stderr.String(), "nats is connected again") {
+		t.Errorf("there was no outage: %s", b.stderr.String())
+	}
+	if n := s.lastStored(); n < 6000-table.Rejected {
+		t.Errorf("only %d reports are stored", n)
+	}
+	same(t, "after the outage", want, s.versions())
+}
+
 func TestTwoReplaysDoNotShareAResumeFile(t *testing.T) {
 	s, second := badReports(t, 30), serve(t)
 	kept := filepath.Join(t.TempDir(), "position.json")
