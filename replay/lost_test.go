@@ -130,6 +130,34 @@ func TestAReportThatIsLostOnItsWayIsReadAgain(t *testing.T) {
 	}
 }
 
+// TestAConnectionThatLosesAgainAndAgainIsReadToTheEnd loses one report of each lot that is
+// asked for.
+func TestAConnectionThatLosesAgainAndAgainIsReadToTheEnd(t *testing.T) {
+	b := startBroker(t, 1)
+	const n = 200
+	for i := range n {
+		b.publish(fmt.Sprintf("compliance.status.p.d%d", i), `{}`)
+	}
+	proxy := b.lossy(func(n int64) bool { return n%13 == 12 })
+	nc, err := nats.Connect(proxy.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams, err := replay.OpenStreams(t.Context(), js, b.streams(), replay.Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer streams.Close()
+	if have := bodies(t, streams); len(have) != n || streams.Gone() > 0 {
+		t.Errorf("%d read and %d gone, of %d", len(have), streams.Gone(), n)
+	}
+}
+
 // TestReportsAtTheEndThatAreGoneAreCounted takes the last reports away while the stream is
 // read, which its settings forbid and a broken disk does not.
 func TestReportsAtTheEndThatAreGoneAreCounted(t *testing.T) {

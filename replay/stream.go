@@ -279,13 +279,15 @@ func (r *reader) take(ctx context.Context, f fetched) error {
 			r.queue = append(r.queue, e)
 		}
 	}
+	if len(f.messages) > 0 {
+		r.failures = 0
+	}
 	switch {
 	case f.ended:
 		return nil
 	case f.err != nil || f.broken || len(f.messages) == 0:
 		return r.recover(ctx, f.err)
 	}
-	r.failures = 0
 	r.fetch(ctx)
 	return nil
 }
