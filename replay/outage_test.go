@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/replay"
@@ -66,5 +68,30 @@ func TestAReplayOutlivesItsServer(t *testing.T) {
 			}
 			t.Logf("%d sent for %d", sent, n)
 		})
+	}
+}
+
+// TestAConnectionThatIsClosedEndsTheReading has the client give up the server for good.
+func TestAConnectionThatIsClosedEndsTheReading(t *testing.T) {
+	b := startBroker(t, 1)
+	for range 700 {
+		b.publish("compliance.status.p.d", `{}`)
+	}
+	nc, err := nats.Connect(b.server.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams, err := replay.OpenStreams(t.Context(), js, b.streams(), replay.Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer streams.Close()
+	nc.Close()
+	if _, err := all(streams); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/compliance"
@@ -314,13 +315,13 @@ func (r *reader) recover(ctx context.Context, failed error) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, errGone):
 			r.miss(r.last + 1)
 			return nil
 		case err == nil && r.failures < maxFailures:
 			r.fetch(ctx)
 			return nil
-		case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, errMadeAnew):
+		case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, errMadeAnew), errors.Is(err, nats.ErrConnectionClosed):
 			return err
 		case r.failures >= maxFailures:
 			return errors.Join(cmp.Or(failed, errSilent), err)
@@ -334,7 +335,10 @@ func (r *reader) recover(ctx context.Context, failed error) error {
 	}
 }
 
-// again makes the consumer anew. The error is io.EOF where all that was to come is gone.
+// errGone says that all that was to come is gone.
+var errGone = errors.New("all is gone")
+
+// again makes the consumer anew. The error is errGone where nothing comes any more.
 func (r *reader) again(ctx context.Context, stream jetstream.Stream) error {
 	info := stream.CachedInfo()
 	if !info.Created.Equal(r.created) || info.State.LastSeq < r.last {
@@ -346,7 +350,7 @@ func (r *reader) again(ctx context.Context, stream jetstream.Stream) error {
 	// Its replica may be behind.
 	_, err := stream.GetMsg(ctx, max(r.next, 1), jetstream.WithGetMsgSubject(">"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return io.EOF
+		return errGone
 	}
 	return err
 }

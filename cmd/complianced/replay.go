@@ -72,7 +72,8 @@ are not the first ones of the order any more, because the stream has lost report
 letters were purged, the command says so and sends nothing.
 
 At the end a table says what became of the reports: accepted and failed, or, with --wait, applied,
-unchanged, stale, rejected and failed. Results may get lost, which is told apart as no result.
+unchanged, stale, rejected and failed. Results may get lost, which is told apart as no result. What
+was sent twice, because the answer to the first copy was lost, counts by its last copy.
 --dry-run sends nothing and says the same beforehand, by the merge law on the records as they are
 now; give it the --allow-policies of serve, and with --shuffle the same --seed. It reads all records
 that the reports are of, and holds them (about 1 KiB each).

@@ -225,6 +225,34 @@ func TestAReplayOfStandardInputCanBeInterrupted(t *testing.T) {
 	}
 }
 
+func TestADryRunThatIsInterruptedSaysThatItIsNotWhole(t *testing.T) {
+	s := badReports(t, 1)
+	file := s.run("", "capture")
+	cmd := exec.Command(binary, "replay", "--file", "-", "--dry-run", "--data-dir", s.dir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer input.Close() // Only after the command has ended.
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(limit(), func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	_, line, _ := strings.Cut(file, "\n")
+	// More than a pipe holds: when it is written, the command reads.
+	if _, err := input.Write([]byte(file + strings.Repeat(line, 1000))); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 1 || stderr.String() != "complianced: interrupted; these are the reports that were looked at until then\n" {
+		t.Errorf("%s: %s", cmd.ProcessState, stderr.String())
+	}
+}
+
 func TestWhatIsNoDeadLetterIsNotReplayedInSilence(t *testing.T) {
 	s, _ := letters(t)
 	for _, args := range [][]string{{"--dry-run"}, {}} {

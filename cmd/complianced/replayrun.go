@@ -243,6 +243,9 @@ func (s *replayRun) predict(ctx context.Context) error {
 	}
 	table, err := replay.Predict(ctx, s.ordered(told.add), p)
 	told.end()
+	if ctx.Err() != nil {
+		err = errors.New("interrupted; these are the reports that were looked at until then")
+	}
 	return errors.Join(s.end(table, err), s.leftOut(err))
 }
 
