@@ -173,6 +173,35 @@ func TestAReplayThatCannotKeepItsPositionSendsNothing(t *testing.T) {
 	}
 }
 
+// TestAPositionThatCannotBeKeptAnyMoreIsTold has the disk fail on the way, and at the end.
+func TestAPositionThatCannotBeKeptAnyMoreIsTold(t *testing.T) {
+	s, second := badReports(t, 30), serve(t)
+	for _, interrupted := range []bool{false, true} {
+		kept := filepath.Join(t.TempDir(), "position.json")
+		args := []string{"replay", "--stream", "--data-dir", s.dir, "--to-data-dir", second.dir, "--resume", kept}
+		first := start(t, append(args, "--rate", "5")...)
+		eventually(t, "a position", func() bool { return passed(kept) > 3 })
+		if err := os.Mkdir(kept+".new", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if interrupted {
+			_ = first.Process.Signal(os.Interrupt)
+		}
+		_ = first.Wait()
+		stderr := first.stderr.String()
+		_, last, _ := strings.Cut(stderr, "complianced: ")
+		if first.ProcessState.ExitCode() != 1 || strings.Count(stderr, "is a directory") != 1 || strings.Count(last, "; go on with: ")+strings.Count(last, ", go on with: ") != 1 {
+			t.Errorf("interrupted: %v: %s: %s", interrupted, first.ProcessState, stderr)
+		}
+		if err := os.Remove(kept + ".new"); err != nil {
+			t.Fatal(err)
+		}
+		if out, stderr, status := command(t, "", args...); status != 0 || !strings.Contains(out, "accepted  30\n") || !strings.Contains(stderr, "going on after ") {
+			t.Errorf("status %d: %s%s", status, out, stderr)
+		}
+	}
+}
+
 func TestAReplayToNowhereSaysSo(t *testing.T) {
 	s := badReports(t, 1)
 	kept := filepath.Join(t.TempDir(), "position.json")
