@@ -47,3 +47,41 @@ func TestWhatEndsAReplayIsToldAndNotWhatFollows(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// waiting is a source that has no more reports until it is told.
+type waiting struct {
+	source replay.Source
+	goOn   chan struct{}
+}
+
+func (w *waiting) Next(ctx context.Context) (replay.Report, error) {
+	r, err := w.source.Next(ctx)
+	if err == nil {
+		return r, nil
+	}
+	select {
+	case <-w.goOn:
+		return r, err
+	case <-ctx.Done():
+		return r, ctx.Err()
+	}
+}
+
+func TestAPositionIsToldAgainWhileNothingIsPassed(t *testing.T) {
+	b := startBroker(t, 1)
+	w := &waiting{source: numbered(3), goOn: make(chan struct{})}
+	told := 0
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := replay.Run(ctx, w, b.sender(), replay.Options{Save: func(p replay.Position) error {
+		if p.Passed == 3 {
+			if told++; told == 3 {
+				close(w.goOn)
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -38,7 +38,9 @@ type PositionFile struct {
 	path   string
 	lock   *flock.Flock
 	synced time.Time
-	// unsynced is the newest position, where it is not forced to disk yet.
+	// passed is that of the newest position, which is unsynced where it is not forced to disk
+	// yet.
+	passed   uint64
 	unsynced *Position
 }
 
@@ -120,21 +122,29 @@ func readPosition(path string) (p Position, err error) {
 	return p, nil
 }
 
-// Save keeps a position: the first one, and then one in 10 s, is forced to disk.
+// Save keeps a position: the first one, and then one in 10 s, is forced to disk. It is to
+// be called with the one before too, where there is no other: that may not be on disk yet.
 func (f *PositionFile) Save(p Position) error {
 	p.Version = positionVersion
-	if time.Since(f.synced) < syncEvery {
-		f.unsynced = &p
-		return f.write(recentSuffix, p, false)
+	same := !f.synced.IsZero() && f.passed == p.Passed
+	switch {
+	case time.Since(f.synced) >= syncEvery && (!same || f.unsynced != nil):
+		return f.sync(p)
+	case same:
+		return nil
 	}
-	return f.sync(p)
+	if err := f.write(recentSuffix, p, false); err != nil {
+		return err
+	}
+	f.passed, f.unsynced = p.Passed, &p
+	return nil
 }
 
 func (f *PositionFile) sync(p Position) error {
 	if err := f.write("", p, true); err != nil {
 		return err
 	}
-	f.synced, f.unsynced = time.Now(), nil
+	f.synced, f.passed, f.unsynced = time.Now(), p.Passed, nil
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -116,6 +118,40 @@ func TestAPositionOutlivesAPowerCut(t *testing.T) {
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestAPositionThatStaysIsForcedToDisk is told the same one again, as a replay tells it that
+// waits for a server.
+func TestAPositionThatStaysIsForcedToDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "position")
+		file := openPosition(t, path, replay.Position{})
+		save(t, file, positionOf(7))
+		save(t, file, positionOf(8))
+		<-time.NewTimer(10 * time.Second).C
+		save(t, file, positionOf(8))
+		if err := os.Remove(path + ".recent"); err != nil {
+			t.Fatal(err)
+		}
+		if have, err := replay.ReadPosition(path); err != nil || have.Passed != 8 {
+			t.Errorf("%v: %+v", err, have)
+		}
+		// From then on there is nothing to write.
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			<-time.NewTimer(10 * time.Second).C
+			save(t, file, positionOf(8))
+		}
+		if now, err := os.Stat(path); err != nil || !os.SameFile(before, now) {
+			t.Errorf("%v: it was written again", err)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestAPositionOutlivesAKill opens what a process left that ended at any moment, and gives

@@ -30,8 +30,8 @@ type Options struct {
 	// number, the reports that are passed are read and left out, and nothing is sent where
 	// they are others. Defaults to the beginning.
 	From Position
-	// Save, where not nil, keeps the position, about once a second and at the end. Its
-	// error ends the replay.
+	// Save, where not nil, keeps the position, about once a second, also where it is the one
+	// before, and at the end. Its error ends the replay.
 	Save func(Position) error
 	// Passed, where not nil, hears of each report that is passed. It must not block.
 	Passed func()
@@ -134,17 +134,13 @@ func (r *run) help(ctx context.Context, helpers *sync.WaitGroup, fail func(error
 	helpers.Go(func() {
 		tick := time.NewTicker(saveEvery)
 		defer tick.Stop()
-		for last := r.options.From.Passed; ; {
+		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
 			position, _ := r.tracker.now()
-			if position.Passed == last {
-				continue
-			}
-			last = position.Passed
 			if err := r.options.Save(position); err != nil {
 				r.unsaved = true
 				fail(err)
