@@ -24,13 +24,14 @@ import (
 type lossy struct {
 	upstream string
 	listener net.Listener
-	// swallow says of the nth report on its way whether it is lost.
-	swallow func(n int64) bool
+	// swallow says of the nth report on its way, which is the kth of its consumer, whether it
+	// is lost.
+	swallow func(n int64, k string) bool
 	n       atomic.Int64
 	serving sync.WaitGroup
 }
 
-func (b *broker) lossy(swallow func(n int64) bool) *lossy {
+func (b *broker) lossy(swallow func(n int64, k string) bool) *lossy {
 	b.Helper()
 	listener, err := new(net.ListenConfig).Listen(b.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -73,7 +74,7 @@ func (p *lossy) serve(client net.Conn) {
 		fields := strings.Fields(line)
 		if message := strings.HasSuffix(fields[0], "MSG"); message {
 			// A report has the subject that it was published to.
-			if strings.HasPrefix(fields[1], "compliance.") && p.swallow(p.n.Add(1)) {
+			if strings.HasPrefix(fields[1], "compliance.") && p.swallow(p.n.Add(1), numberIn(fields[3])) {
 				to = io.Discard
 			}
 			size, err := strconv.ParseInt(fields[len(fields)-1], 10, 64)
@@ -94,6 +95,16 @@ func (p *lossy) serve(client net.Conn) {
 	}
 }
 
+// numberIn is the consumer's number of a report in the subject that it is acknowledged by,
+// $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<number>.<time>.<pending>.
+func numberIn(reply string) string {
+	tokens := strings.Split(reply, ".")
+	if len(tokens) != 9 {
+		return ""
+	}
+	return tokens[6]
+}
+
 func TestAReportThatIsLostOnItsWayIsReadAgain(t *testing.T) {
 	b := startBroker(t, 1)
 	const n = 1000
@@ -101,7 +112,7 @@ func TestAReportThatIsLostOnItsWayIsReadAgain(t *testing.T) {
 		b.publish(fmt.Sprintf("compliance.status.p.d%d", i), fmt.Sprintf(`{"platform":%d}`, i))
 	}
 	// Two in the middle of what is asked for at a time, and one at its beginning.
-	proxy := b.lossy(func(n int64) bool { return n == 50 || n == 470 || n == 490 || n == 701 })
+	proxy := b.lossy(func(n int64, _ string) bool { return n == 50 || n == 470 || n == 490 || n == 701 })
 	nc, err := nats.Connect(proxy.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +149,7 @@ func TestAConnectionThatLosesAgainAndAgainIsReadToTheEnd(t *testing.T) {
 	for i := range n {
 		b.publish(fmt.Sprintf("compliance.status.p.d%d", i), `{}`)
 	}
-	proxy := b.lossy(func(n int64) bool { return n%13 == 12 })
+	proxy := b.lossy(func(_ int64, k string) bool { return k == "10" })
 	nc, err := nats.Connect(proxy.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +166,9 @@ func TestAConnectionThatLosesAgainAndAgainIsReadToTheEnd(t *testing.T) {
 	defer streams.Close()
 	if have := bodies(t, streams); len(have) != n || streams.Gone() > 0 {
 		t.Errorf("%d read and %d gone, of %d", len(have), streams.Gone(), n)
+	}
+	if came := proxy.n.Load(); came < 2*n {
+		t.Errorf("%d came by the proxy: none was lost", came)
 	}
 }
 
