@@ -35,6 +35,7 @@ func TestADeadlineIsNoEndOfTheSource(t *testing.T) {
 }
 
 func TestWhatEndsAReplayIsToldAndNotWhatFollows(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, 1)
 	sender := b.sender()
 	if err := b.js.DeleteStream(t.Context(), "COMPLIANCE_STATUS"); err != nil {
@@ -68,6 +69,7 @@ func (w *waiting) Next(ctx context.Context) (replay.Report, error) {
 }
 
 func TestAPositionIsToldAgainWhileNothingIsPassed(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, 1)
 	w := &waiting{source: numbered(3), goOn: make(chan struct{})}
 	told := 0

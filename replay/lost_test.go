@@ -199,6 +199,7 @@ func TestReportsAtTheEndThatAreGoneAreCounted(t *testing.T) {
 }
 
 func TestAStreamThatLostAllSinceIsNoneThatIsDone(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, 1)
 	for range 10 {
 		b.publish("compliance.status.p.d", `{}`)
