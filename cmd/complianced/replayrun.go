@@ -54,8 +54,8 @@ func (s *replayRun) run(ctx context.Context) (err error) {
 		if s.file == nil {
 			return
 		}
-		if failed := s.file.Close(); err == nil { // Else it is of the same cause, or of less weight.
-			err = failed
+		if failed := s.file.Close(); s.unkept == nil { // Else it is told already.
+			err = errors.Join(err, failed)
 		}
 	}()
 	if err := s.open(ctx); err != nil {
