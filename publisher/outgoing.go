@@ -116,9 +116,9 @@ func set(header nats.Header, name, value string) error {
 	return nil
 }
 
-// validHeaderName reports whether NATS takes a name of a header: the characters of a
+// ValidHeaderName reports whether NATS takes a name of a header: the characters of a
 // token in HTTP (RFC 9110, section 5.6.2).
-func validHeaderName(name string) bool {
+func ValidHeaderName(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 	})

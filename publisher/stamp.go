@@ -79,7 +79,7 @@ func (s *Stamper) pack(o Outgoing, reply string) (parcel, error) {
 	}
 	header := make(nats.Header, len(o.Header)+3)
 	for name, values := range o.Header {
-		if !validHeaderName(name) {
+		if !ValidHeaderName(name) {
 			return parcel{}, fmt.Errorf("%w: a name that NATS does not take", ErrInvalidHeader)
 		}
 		if strings.ContainsAny(strings.Join(values, ""), "\r\n") {

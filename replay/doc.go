@@ -22,9 +22,14 @@
 //     one record are sent in that order, each when the one before it is accepted. The
 //     records do not depend on it, the outcomes do.
 //   - A report is passed when it has a PubAck, or cannot be sent at all and counts as
-//     failed. A [Position] names only reports before which all are passed; it
-//     survives the end of the process at any moment. What is sent a second time for
-//     that is harmless.
+//     failed. A [Position] names only reports before which all are passed. In a
+//     [PositionFile] it survives the end of the process at any moment, and after a
+//     power cut it is 10 s old at most. What is sent a second time for that is
+//     harmless.
+//   - A replay goes on where its position is, or says that it cannot: the reports that
+//     are passed must still be the first ones of its order, where only their number
+//     says which they are. Reports that the streams lose before they are read are
+//     counted.
 //   - The rate is bounded by Options.Rate, and falls while Options.Lag grows.
 //   - Memory is bounded: by what is in flight, by two batches of each stream, by the
 //     window of [Shuffle], by 200,000 reports behind one that is not passed (without

@@ -15,7 +15,7 @@ const (
 	// tolerated is a lag that comes and goes without any load.
 	tolerated = time.Second
 	// A replay slows down to a half while the lag grows, at most to a hundredth of its
-	// bound, and speeds up by a quarter when it does not.
+	// bound or to 1 a second, and speeds up by a quarter when it does not.
 	slowdown   = 0.5
 	speedup    = 1.25
 	slowest    = 0.01
@@ -47,9 +47,18 @@ func (p *pace) set(perSecond float64) {
 	p.limiter.SetBurst(int(max(1, min(perSecond/500, 1000))))
 }
 
+// wait waits for the turn of a report. The error is that of ctx, also where the turn comes
+// only after its deadline.
 func (p *pace) wait(ctx context.Context) error {
 	p.sent.Add(1)
-	return p.limiter.Wait(ctx)
+	err := p.limiter.Wait(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return context.DeadlineExceeded
 }
 
 // run keeps an eye on the lag until ctx ends. While it is not known, the rate stays.
@@ -78,7 +87,7 @@ func (p *pace) look(lag time.Duration, had float64) {
 	case grows:
 		least := float64(slowestAny)
 		if !math.IsInf(p.bound, 1) {
-			least = max(1, p.bound*slowest)
+			least = min(p.bound, max(1, p.bound*slowest))
 		}
 		p.set(max(least, min(limit, had)*slowdown))
 	case limit < p.bound:

@@ -1,11 +1,7 @@
 package replay_test
 
 import (
-	"errors"
-	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -52,6 +48,15 @@ func TestTheRateFallsWhileTheLagGrows(t *testing.T) {
 	if have := unbound.Look(2*time.Second, 50_000); have != 25_000 {
 		t.Errorf("without a bound, behind: %v", have)
 	}
+	slow := replay.NewPace(0.5)
+	for _, step := range []struct {
+		lag  time.Duration
+		want float64
+	}{{2 * time.Second, 0.5}, {3 * time.Second, 0.5}, {0, 0.5}} { // It is as slow as it may become.
+		if have := slow.Look(step.lag, 0.5); have != step.want {
+			t.Errorf("at most 0.5 a second, lag %s: %v a second", step.lag, have)
+		}
+	}
 }
 
 func TestAPositionIsPassedByAllBeforeIt(t *testing.T) {
@@ -81,36 +86,5 @@ func TestAPositionIsPassedByAllBeforeIt(t *testing.T) {
 	want := replay.Table{Reports: 5, Applied: 1, Unchanged: 1, Stale: 1, NoResult: 1, Failed: 1}
 	if diff := cmp.Diff(want, table); diff != "" || p.Table != table {
 		t.Error(diff)
-	}
-}
-
-func TestAPositionIsReadBack(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "position")
-	if _, err := replay.ReadPosition(file); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
-	want := replay.Position{
-		Version: 1, Of: "x", Passed: 7, Reached: map[string]uint64{"S": 9}, Table: replay.Table{Reports: 7, Applied: 7},
-		Bounds: map[string]replay.Bounds{"S": {Created: stored, First: 1, Last: 100}},
-	}
-	for range 2 {
-		if err := want.Write(file); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := replay.ReadPosition(file)
-	if diff := cmp.Diff(want, have); err != nil || diff != "" {
-		t.Error(err, diff)
-	}
-	if list, err := os.ReadDir(filepath.Dir(file)); err != nil || len(list) != 1 {
-		t.Errorf("%v: %v", err, list)
-	}
-	for _, text := range []string{"", "{}", `{"complianceReplay":2}`, `{"complianceReplay":1`} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := replay.ReadPosition(file); !errors.Is(err, replay.ErrPosition) {
-			t.Errorf("%q: %v", text, err)
-		}
 	}
 }

@@ -1,15 +1,5 @@
 package replay
 
-import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
-	"sync"
-)
-
 // positionVersion is the version of the form of a position.
 const positionVersion = 1
 
@@ -18,8 +8,10 @@ type Position struct {
 	Version int `json:"complianceReplay"`
 	// Of says which replay it is of, in words of the caller's.
 	Of string `json:"of"`
-	// Passed is how many reports of the replay are passed, in its order.
+	// Passed is how many reports of the replay are passed, in its order, and Digest a hash of
+	// them in that order.
 	Passed uint64 `json:"passed"`
+	Digest string `json:"digest,omitempty"`
 	// Reached is of each stream the last sequence that is passed, where reports are
 	// replayed in sequence. Bounds are those of the whole replay.
 	Reached map[string]uint64 `json:"reached,omitempty"`
@@ -31,118 +23,3 @@ type Position struct {
 // ByNumber reports whether the reports that are passed have to be read again and left
 // out, because no place in a stream says where the replay is.
 func (p *Position) ByNumber() bool { return p.Passed > 0 && len(p.Reached) == 0 }
-
-// ErrPosition says that a file holds no position.
-var ErrPosition = errors.New("this is no resume file of complianced replay")
-
-// ReadPosition reads a position. The error is fs.ErrNotExist where there is no file,
-// and [ErrPosition] where it holds something else.
-func ReadPosition(path string) (Position, error) {
-	var p Position
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return p, fmt.Errorf("read position: %w", err)
-	}
-	if json.Unmarshal(text, &p) != nil || p.Version != positionVersion {
-		return Position{}, ErrPosition
-	}
-	return p, nil
-}
-
-// Write writes the position so that the file holds this one or the one before, whatever
-// becomes of the process. After a power cut it may hold none: it is not synced, because
-// the append-only file of a Redis on the same disk would have to wait for that, and live
-// reports with it.
-func (p *Position) Write(path string) error {
-	own := *p
-	own.Version = positionVersion
-	text, err := json.Marshal(own)
-	if err != nil {
-		return fmt.Errorf("write position: %w", err)
-	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write position: %w", err)
-	}
-	_, err = temporary.Write(append(text, '\n'))
-	err = errors.Join(err, temporary.Close())
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write position: %w", err), os.Remove(temporary.Name()))
-	}
-	return nil
-}
-
-// maxUnpassed is how many reports may be sent behind one that is not passed.
-const maxUnpassed = 200_000
-
-// tracker knows which reports are passed.
-type tracker struct {
-	// slots has one for each report that is not passed.
-	slots chan struct{}
-	// passed, where not nil, hears of each report that is passed.
-	passed func()
-
-	mu       sync.Mutex // guards what follows
-	position Position
-	// open are the reports from the first that is not passed on; the first has this
-	// number.
-	open  []tracked
-	first uint64
-	table Table
-}
-
-type tracked struct {
-	place   place
-	ended   bool
-	outcome Outcome
-}
-
-func newTracker(from Position, passed func()) *tracker {
-	from.Reached = maps.Clone(from.Reached)
-	if from.Reached == nil {
-		from.Reached = map[string]uint64{}
-	}
-	return &tracker{slots: make(chan struct{}, maxUnpassed), passed: passed, position: from, table: from.Table}
-}
-
-// begin notes a report that is to be sent, in the order of the replay. A slot was
-// taken for it.
-func (t *tracker) begin(r *Report) uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.open = append(t.open, tracked{place: r.place})
-	return t.first + uint64(len(t.open)) - 1
-}
-
-// end notes what became of a report.
-func (t *tracker) end(n uint64, o Outcome) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.table.count(o)
-	t.open[n-t.first].ended, t.open[n-t.first].outcome = true, o
-	for len(t.open) > 0 && t.open[0].ended {
-		head := t.open[0]
-		t.open, t.first = t.open[1:], t.first+1
-		t.position.Passed++
-		t.position.Table.count(head.outcome)
-		if head.place != (place{}) {
-			t.position.Reached[head.place.stream] = head.place.sequence
-		}
-		<-t.slots
-		if t.passed != nil {
-			t.passed()
-		}
-	}
-}
-
-// now returns the position, and what became of all reports that have ended.
-func (t *tracker) now() (Position, Table) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p := t.position
-	p.Reached = maps.Clone(p.Reached)
-	return p, t.table
-}

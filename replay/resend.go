@@ -139,12 +139,7 @@ func decides(name string) bool {
 
 // sendable reports whether a header arrives as it was.
 func sendable(name string, values []string) bool {
-	for i := range len(name) {
-		if name[i] <= ' ' || name[i] >= 0x7f || name[i] == ':' {
-			return false
-		}
-	}
-	return name != "" && len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return !publisher.ValidEventID(v) })
+	return publisher.ValidHeaderName(name) && len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return !publisher.ValidEventID(v) })
 }
 
 // size is what a server counts: body and headers.

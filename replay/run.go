@@ -27,10 +27,11 @@ type Options struct {
 	// worker sends the result of a report that was stored more than a minute ago.
 	ResultTimeout time.Duration
 	// From is the position to go on from, as the source was told too. Where it is one by
-	// number, the reports that are passed are read and left out. Defaults to the beginning.
+	// number, the reports that are passed are read and left out, and nothing is sent where
+	// they are others. Defaults to the beginning.
 	From Position
-	// Save, where not nil, keeps the position, about once a second and at the end. Its
-	// error ends the replay.
+	// Save, where not nil, keeps the position, about once a second, also where it is the one
+	// before, and at the end. Its error ends the replay.
 	Save func(Position) error
 	// Passed, where not nil, hears of each report that is passed. It must not block.
 	Passed func()
@@ -67,8 +68,11 @@ func Run(ctx context.Context, source Source, sender *publisher.Publisher, o Opti
 	}
 	err := r.run(ctx, source)
 	position, table := r.tracker.now()
-	if o.Save != nil {
-		err = errors.Join(err, o.Save(position))
+	if o.Save == nil {
+		return table, err
+	}
+	if failed := o.Save(position); !r.unsaved { // Else it is told already.
+		err = errors.Join(err, failed)
 	}
 	return table, err
 }
@@ -82,6 +86,8 @@ type run struct {
 	results *results
 	// flying are the reports that are not accepted yet.
 	flying sync.WaitGroup
+	// unsaved says that the replay ended because a position could not be saved.
+	unsaved bool
 
 	mu   sync.Mutex // guards busy
 	busy map[compliance.Key]chan struct{}
@@ -102,15 +108,16 @@ func (r *run) run(ctx context.Context, source Source) error {
 	if err == nil {
 		err = r.settle(running)
 	}
-	if err != nil {
-		timer := time.AfterFunc(settleTime, giveUp)
-		defer timer.Stop()
+	if err == nil {
+		r.flying.Wait()
+		return nil
 	}
+	fail(err)
+	cause := context.Cause(running) // What ended the loop, in place of its consequences.
+	timer := time.AfterFunc(settleTime, giveUp)
+	defer timer.Stop()
 	r.flying.Wait()
-	if cause := context.Cause(running); cause != nil && err != nil {
-		return cause // What ended the loop, in place of its consequence.
-	}
-	return err
+	return cause
 }
 
 // help starts what goes on beside the loop.
@@ -127,18 +134,15 @@ func (r *run) help(ctx context.Context, helpers *sync.WaitGroup, fail func(error
 	helpers.Go(func() {
 		tick := time.NewTicker(saveEvery)
 		defer tick.Stop()
-		for last := r.options.From.Passed; ; {
+		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
 			position, _ := r.tracker.now()
-			if position.Passed == last {
-				continue
-			}
-			last = position.Passed
 			if err := r.options.Save(position); err != nil {
+				r.unsaved = true
 				fail(err)
 				return
 			}
@@ -146,11 +150,15 @@ func (r *run) help(ctx context.Context, helpers *sync.WaitGroup, fail func(error
 	})
 }
 
-var errFewer = errors.New("the source has fewer reports than were passed before; is it the same? begin again without --resume")
+var (
+	errFewer = errors.New("the source has fewer reports than were passed before; is it the same? begin again without --resume")
+	errOther = errors.New("the reports that were passed are not the first ones of this order any more, so that it cannot be gone on with: " +
+		"the stream has lost some since, dead letters were taken away, or it is another file; begin again without --resume")
+)
 
 // produce sends the reports.
 func (r *run) produce(ctx, sending context.Context, source Source, fail func(error)) error {
-	left := uint64(0)
+	left, passed := uint64(0), digest{}
 	if r.options.From.ByNumber() {
 		left = r.options.From.Passed
 	}
@@ -165,10 +173,14 @@ func (r *run) produce(ctx, sending context.Context, source Source, fail func(err
 			return err
 		case left > 0:
 			left--
+			passed = passed.with(digestOf(&report))
+			if left == 0 && passed.String() != r.options.From.Digest {
+				return errOther
+			}
 			continue
 		}
 		if err := r.pace.wait(ctx); err != nil {
-			return ctx.Err()
+			return err
 		}
 		select {
 		case r.tracker.slots <- struct{}{}:

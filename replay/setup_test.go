@@ -1,7 +1,9 @@
 package replay_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,9 +23,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // broker is a real nats-server with the streams of a deployment.
 type broker struct {
 	*testing.T
-	layout compliance.Layout
-	nc     *nats.Conn
-	js     jetstream.JetStream
+	layout  compliance.Layout
+	options *server.Options
+	server  *server.Server
+	nc      *nats.Conn
+	js      jetstream.JetStream
 }
 
 func startBroker(t *testing.T, partitions int) *broker {
@@ -35,32 +39,42 @@ func startBroker(t *testing.T, partitions int) *broker {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	options, err := server.ProcessConfigFile(config)
-	if err != nil {
+	var err error
+	if b.options, err = server.ProcessConfigFile(config); err != nil {
 		t.Fatal(err)
 	}
-	options.NoSigs, options.NoLog, options.Port = true, true, server.RANDOM_PORT
-	s, err := server.NewServer(options)
-	if err != nil {
+	b.options.NoSigs, b.options.NoLog, b.options.Port = true, true, server.RANDOM_PORT
+	if err := b.start(); err != nil {
 		t.Fatal(err)
 	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server takes no connections")
-	}
-	if b.nc, err = nats.Connect(s.ClientURL()); err != nil {
+	t.Cleanup(b.stop)
+	if b.nc, err = nats.Connect(b.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		b.nc.Close()
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
+	t.Cleanup(b.nc.Close)
 	if b.js, err = jetstream.New(b.nc); err != nil {
 		t.Fatal(err)
 	}
 	b.provision()
 	return b
+}
+
+// start starts the server, again where it was.
+func (b *broker) start() (err error) {
+	if b.server, err = server.NewServer(b.options); err != nil {
+		return err
+	}
+	b.server.Start()
+	if !b.server.ReadyForConnections(10 * time.Second) {
+		return errors.New("the server takes no connections")
+	}
+	b.options.Port = b.server.Addr().(*net.TCPAddr).Port
+	return nil
+}
+
+func (b *broker) stop() {
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
 }
 
 func (b *broker) provision() {

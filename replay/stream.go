@@ -1,12 +1,14 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/compliance"
@@ -96,8 +98,8 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 	if err := r.consume(ctx); err != nil {
 		return nil, err
 	}
-	if pending := r.consumer.CachedInfo().NumPending; pending > 0 {
-		s.total += min(pending, b.Last-first+1)
+	s.total += min(r.consumer.CachedInfo().NumPending, b.Last-first+1)
+	if r.next > 0 || !info.State.LastTime.Before(r.since) {
 		r.fetch(ctx)
 	}
 	return r, nil
@@ -105,7 +107,7 @@ func (s *Streams) open(ctx context.Context, name string, partitions int) (*reade
 
 var (
 	errMadeAnew = errors.New("it was made anew or set back since the replay began, so that this cannot be continued; begin again without --resume")
-	errAgedOut  = errors.New("it has lost reports since the replay began, by which the order is another one; begin again without --resume")
+	errSilent   = fmt.Errorf("the server has more reports, and sends none in %d tries of %s; is the network slow?", maxFailures, fetchWait)
 )
 
 // boundsOf returns the bounds of the replay of a stream, and where this run begins.
@@ -116,11 +118,8 @@ func boundsOf(info *jetstream.StreamInfo, from uint64, continued Position) (b Bo
 		return b, b.First, nil
 	}
 	reached := continued.Reached[info.Config.Name]
-	switch {
-	case !before.Created.Equal(b.Created):
+	if !before.Created.Equal(b.Created) || b.Last < before.Last {
 		return b, 0, errMadeAnew
-	case continued.ByNumber() && b.First > before.First:
-		return b, 0, errAgedOut
 	}
 	return before, max(before.First, reached+1), nil
 }
@@ -208,9 +207,10 @@ type reader struct {
 // fetched are messages that follow each other.
 type fetched struct {
 	messages []compliance.Envelope
-	// ended says that none follows.
-	ended bool
-	err   error
+	// ended says that none follows, broken that the consumer has not sent what follows, or
+	// that it did not come.
+	ended, broken bool
+	err           error
 }
 
 // consume makes the consumer.
@@ -247,10 +247,17 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, last uint64) (f fet
 		if err != nil {
 			return fetched{err: err}
 		}
+		// Each fetch has a server's consumer of its own, which numbers what it sends: what is
+		// missing was lost on its way, over a connection that broke for example.
+		if f.broken = at.Sequence.Consumer != uint64(len(f.messages))+1; f.broken {
+			return f
+		}
 		f.messages = append(f.messages, compliance.Envelope{
 			Subject: msg.Subject(), Header: msg.Headers(), Body: msg.Data(), Sequence: at.Sequence.Stream, Stored: at.Timestamp.UTC(),
 		})
-		if f.ended = at.NumPending == 0 || at.Sequence.Stream >= last; f.ended {
+		f.ended = at.Sequence.Stream >= last
+		f.broken = at.NumPending == 0 && !f.ended
+		if f.ended || f.broken {
 			return f
 		}
 	}
@@ -273,13 +280,15 @@ func (r *reader) take(ctx context.Context, f fetched) error {
 			r.queue = append(r.queue, e)
 		}
 	}
+	if len(f.messages) > 0 {
+		r.failures = 0
+	}
 	switch {
 	case f.ended:
 		return nil
-	case f.err != nil || len(f.messages) == 0:
+	case f.err != nil || f.broken || len(f.messages) == 0:
 		return r.recover(ctx, f.err)
 	}
-	r.failures = 0
 	r.fetch(ctx)
 	return nil
 }
@@ -299,31 +308,23 @@ func (r *reader) recover(ctx context.Context, failed error) error {
 		look, cancel := context.WithTimeout(ctx, fetchWait)
 		stream, err := r.js.Stream(look, r.name)
 		if err == nil {
-			info := stream.CachedInfo()
-			switch {
-			case !info.Created.Equal(r.created) || info.State.LastSeq < r.last:
-				cancel()
-				return errMadeAnew
-			case info.State.FirstSeq > r.last: // All that was to come is too old by now.
-				cancel()
-				r.miss(r.last + 1)
-				return nil
-			}
-
 			r.failures++
-			err = r.consume(look)
+			err = r.again(look, stream)
 		}
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err == nil && (failed == nil || r.failures < maxFailures):
+		case errors.Is(err, errGone):
+			r.miss(r.last + 1)
+			return nil
+		case err == nil && r.failures < maxFailures:
 			r.fetch(ctx)
 			return nil
-		case errors.Is(err, jetstream.ErrStreamNotFound):
+		case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, errMadeAnew), errors.Is(err, nats.ErrConnectionClosed):
 			return err
 		case r.failures >= maxFailures:
-			return errors.Join(failed, err)
+			return errors.Join(cmp.Or(failed, errSilent), err)
 		}
 		timer := time.NewTimer(pauseWait)
 		select {
@@ -332,6 +333,26 @@ func (r *reader) recover(ctx context.Context, failed error) error {
 		}
 		timer.Stop()
 	}
+}
+
+// errGone says that all that was to come is gone.
+var errGone = errors.New("all is gone")
+
+// again makes the consumer anew. The error is errGone where nothing comes any more.
+func (r *reader) again(ctx context.Context, stream jetstream.Stream) error {
+	info := stream.CachedInfo()
+	if !info.Created.Equal(r.created) || info.State.LastSeq < r.last {
+		return errMadeAnew
+	}
+	if err := r.consume(ctx); err != nil || r.consumer.CachedInfo().NumPending > 0 {
+		return err
+	}
+	// Its replica may be behind.
+	_, err := stream.GetMsg(ctx, max(r.next, 1), jetstream.WithGetMsgSubject(">"))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return errGone
+	}
+	return err
 }
 
 // end stops what is being read, and lets it go.

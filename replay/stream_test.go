@@ -1,6 +1,7 @@
 package replay_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,8 +127,9 @@ func TestAnotherStreamIsNotContinued(t *testing.T) {
 	if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	byNumber := replay.Selection{Continued: replay.Position{Passed: 2, Bounds: bounds}}
-	if _, err := replay.OpenStreams(t.Context(), b.js, b.streams(), byNumber); err == nil || !strings.Contains(err.Error(), "lost reports") {
+	byNumber := replay.Position{Passed: 2, Bounds: bounds, Digest: "00"}
+	if _, err := replay.Run(t.Context(), b.open(replay.Selection{Continued: byNumber}), b.sender(), replay.Options{From: byNumber}); err == nil ||
+		!strings.Contains(err.Error(), "the stream has lost some") {
 		t.Errorf("by number: %v", err)
 	}
 	byPlace := replay.Selection{Continued: replay.Position{Passed: 2, Bounds: bounds, Reached: map[string]uint64{"COMPLIANCE_STATUS": 2}}}
@@ -140,6 +142,13 @@ func TestAnotherStreamIsNotContinued(t *testing.T) {
 	if have := bodies(t, b.open(byPlace)); len(have) > 0 {
 		t.Errorf("all that is left came later: %q", have)
 	}
+	setBack := bounds["COMPLIANCE_STATUS"]
+	setBack.Last = 11
+	byPlace.Continued.Bounds = map[string]replay.Bounds{"COMPLIANCE_STATUS": setBack}
+	if _, err := replay.OpenStreams(t.Context(), b.js, b.streams(), byPlace); err == nil || !strings.Contains(err.Error(), "set back") {
+		t.Errorf("set back: %v", err)
+	}
+	byPlace.Continued.Bounds = bounds
 	if err := b.js.DeleteStream(t.Context(), "COMPLIANCE_STATUS"); err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +157,46 @@ func TestAnotherStreamIsNotContinued(t *testing.T) {
 	}
 	if _, err := replay.OpenStreams(t.Context(), b.js, b.streams(), byPlace); err == nil || !strings.Contains(err.Error(), "made anew") {
 		t.Errorf("made anew: %v", err)
+	}
+}
+
+// TestWhatIsNotReplayedMayGo goes on with a shuffled replay of the last reports when the
+// first ones are gone.
+func TestWhatIsNotReplayedMayGo(t *testing.T) {
+	b := startBroker(t, 1)
+	for n := range 20 {
+		b.publish(fmt.Sprintf("compliance.status.p.d%d", n), `{}`)
+	}
+	reports, err := all(b.open(replay.Selection{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := reports[10].Envelope.Stored
+	first := b.open(replay.Selection{Since: since})
+	var position replay.Position
+	stop := errors.New("enough")
+	_, err = replay.Run(t.Context(), &breaking{source: replay.Shuffle(first, 1, 0), left: 4, err: stop}, b.sender(), replay.Options{
+		From: replay.Position{Bounds: first.Bounds()}, Save: func(p replay.Position) error {
+			position = p
+			return nil
+		},
+	})
+	if !errors.Is(err, stop) || position.Passed != 4 {
+		t.Fatalf("%v: %+v", err, position)
+	}
+	stream, err := b.js.Stream(t.Context(), "COMPLIANCE_STATUS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgs = 20 // Four came again: the first four go.
+	if _, err := b.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	rest := b.open(replay.Selection{Since: since, Continued: position})
+	table, err := replay.Run(t.Context(), replay.Shuffle(rest, 1, 0), b.sender(), replay.Options{From: position})
+	if err != nil || table != (replay.Table{Reports: 10, Accepted: 10}) || rest.Gone() > 0 {
+		t.Errorf("%v: %+v, %d gone", err, table, rest.Gone())
 	}
 }
 

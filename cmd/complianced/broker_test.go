@@ -17,7 +17,9 @@ import (
 // broker is a nats-server that is not the serve's.
 type broker struct {
 	*testing.T
-	dir    string
+	dir string
+	// lines are further ones of its configuration.
+	lines  string
 	server *server.Server
 	addr   string
 }
@@ -25,7 +27,13 @@ type broker struct {
 // startBroker starts a server that knows these users, or everybody.
 func startBroker(t *testing.T, users string) *broker {
 	t.Helper()
-	b := &broker{T: t, dir: t.TempDir(), addr: "127.0.0.1:-1"}
+	return startBrokerWith(t, users, "")
+}
+
+// startBrokerWith is startBroker with further lines of the configuration.
+func startBrokerWith(t *testing.T, users, lines string) *broker {
+	t.Helper()
+	b := &broker{T: t, dir: t.TempDir(), lines: lines, addr: "127.0.0.1:-1"}
 	t.Cleanup(b.stop)
 	b.start(users)
 	return b
@@ -34,7 +42,7 @@ func startBroker(t *testing.T, users string) *broker {
 // start starts the server, again where it was.
 func (b *broker) start(users string) {
 	b.Helper()
-	text := fmt.Sprintf("listen: %q\njetstream {store_dir: %q}\n", b.addr, b.dir)
+	text := fmt.Sprintf("listen: %q\njetstream {store_dir: %q}\n%s\n", b.addr, b.dir, b.lines)
 	if users != "" {
 		text += "authorization {users: [" + users + "\n]}\n"
 	}

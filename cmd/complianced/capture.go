@@ -54,6 +54,9 @@ Exit status: 0 when all is written, 1 otherwise, 2 wrong usage.`,
 			if file, ok := cmd.OutOrStdout().(*os.File); ok && p.file == "" && isTerminal(file) {
 				return usagef("payloads are not for a terminal: give --file, or send standard output elsewhere")
 			}
+			if info, err := os.Stat(p.file); err == nil && !info.Mode().IsRegular() { // It would be replaced.
+				return usagef("--file %s is there and is no file; without --file the reports go to standard output", p.file)
+			}
 			return c.capture(cmd, &p, filter)
 		},
 	}

@@ -18,6 +18,7 @@ import (
 // checking are the flags of check.
 type checking struct {
 	key     compliance.Key
+	allow   compliance.Patterns
 	headers []string
 	at      string
 	out     output
@@ -32,14 +33,18 @@ func newCheck() *cobra.Command {
 sets, or each rule that it breaks, with line and column of the place. Nothing is sent, and no
 server is needed.
 
-Without --device the report counts as one of the device that its id names. What depends on a
-deployment, the policies that it takes, is not checked.
+Without --device the report counts as one of the device that its id names. Which policies a
+deployment takes is checked where both are given: --allow-policies as its serve has it, and --policy.
 
 The exit status is 0 where the report is right, 1 where it is wrong, and 2 after wrong usage.`,
 		Example: `  echo '{"status":"compliant","platform":8}' | complianced check
-  complianced check --policy my-policy --device my-device --event-time 2026-01-31T12:00:00Z < report.json`,
+  complianced check --policy my-policy --device my-device --event-time 2026-01-31T12:00:00Z < report.json
+  complianced check --policy my-policy --allow-policies 'my-*' < report.json`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := k.validate(cmd); err != nil {
+				return err
+			}
 			envelope, err := k.envelope(cmd)
 			if err != nil {
 				return err
@@ -48,7 +53,7 @@ The exit status is 0 where the report is right, 1 where it is wrong, and 2 after
 			if err != nil {
 				return err
 			}
-			report, rejection := compliance.Decode(&envelope)
+			report, rejection := compliance.Rules{Allow: k.allow}.Decode(&envelope)
 			if rejection != nil {
 				return printWrong(cmd.OutOrStdout(), envelope.Body, rejection, asJSON)
 			}
@@ -56,12 +61,31 @@ The exit status is 0 where the report is right, 1 where it is wrong, and 2 after
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&k.key.Policy, "policy", "policy", "the `policy` that the report is for")
+	flags.StringVar(&k.key.Policy, "policy", "", "the `policy` that the report is for (default any)")
 	flags.StringVar(&k.key.Device, "device", "", "the `device` that the report is for (default the one that its id names)")
+	flags.StringSliceVar((*[]string)(&k.allow), "allow-policies", nil, "as with serve: the `patterns` of the policies to take, as policy-*; goes with --policy")
 	flags.StringArrayVar(&k.headers, "header", nil, "a `header` of the report, as 'ce-id: 7'; may be given several times")
 	flags.StringVar(&k.at, "event-time", "", "the event time; stands for --header 'ce-time: …'")
 	k.out.add(cmd)
 	return cmd
+}
+
+// validate checks the flags, and puts a stand-in where the policy does not matter.
+func (k *checking) validate(cmd *cobra.Command) error {
+	if err := notEmpty(cmd, "policy", "device", "allow-policies"); err != nil {
+		return err
+	}
+	if err := k.allow.Validate(); err != nil {
+		return usagef("--allow-policies: %w", err)
+	}
+	if k.key.Policy != "" {
+		return nil
+	}
+	if cmd.Flags().Changed("allow-policies") {
+		return usagef("--allow-policies needs to know which policy the report is for: give --policy")
+	}
+	k.key.Policy, k.allow = "policy", nil // The environment may have those of a serve.
+	return nil
 }
 
 // envelope is the report as it would be stored now.

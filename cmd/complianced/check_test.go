@@ -46,6 +46,14 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"two event times", `{}`, []string{"--event-time", "2026-01-31T12:00:00Z", "--header", "CE-Time: 2026-01-30T12:00:00Z"}, 2, ""},
 		{"no id", `{"id":"a b"}`, nil, 1, "1:7: id: idMismatch: "},
 		{"no policy", `{}`, []string{"--policy", "a.b"}, 1, "report: invalidSubject: "},
+		{"a policy that is not taken", `{"platform":null}`, []string{"--policy", "other", "--allow-policies", "disk-*,virus"}, 1, "report: policyNotAllowed: "},
+		{"what else is wrong with it", `{"platform":null}`, []string{"--policy", "other", "--allow-policies", "disk-*,virus"}, 1, "platform: nullNotAllowed: "},
+		{"a policy that is taken", `{}`, []string{"--policy", "disk-1", "--allow-policies", "disk-*,virus"}, 0, "the report is right"},
+		{"a deletion under a policy that is not taken", `{"@removed":{}}`, []string{"--policy", "other", "--allow-policies", "disk"}, 0, "the report is right"},
+		{"policies and none of the report", `{}`, []string{"--allow-policies", "disk"}, 2, ""},
+		{"a pattern that is none", `{}`, []string{"--policy", "disk", "--allow-policies", "["}, 2, ""},
+		{"policies that are empty", `{}`, []string{"--policy", "disk", "--allow-policies="}, 2, ""},
+		{"a policy that is empty", `{}`, []string{"--policy="}, 2, ""},
 		{"a deletion", `{"@removed":{}}`, []string{"--event-time", "2026-01-31T12:00:00Z"}, 0, "the report is right: it removes the record, as of 2026-01-31T12:00:00.000000000Z\n"},
 		{"a deletion in JSON", `{"@removed":{}}`, []string{"--header", "ce-id:7", "-o", "json"}, 0, `"eventId":"7","removed":true}`},
 		{"JSON", `{"platform":null}`, []string{"-o", "json"}, 1, `{"right":false,"faults":[{"code":"nullNotAllowed","target":"platform",` +
@@ -69,5 +77,15 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 				t.Errorf("%s\nwant %s", out, c.out)
 			}
 		})
+	}
+}
+
+func TestCheckTakesThePoliciesOfTheEnvironmentWhereThePolicyIsKnown(t *testing.T) {
+	t.Setenv("COMPLIANCED_ALLOW_POLICIES", "disk")
+	if _, stderr, status := command(t, `{}`, "check"); status != 0 {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if out, _, status := command(t, `{}`, "check", "--policy", "other"); status != 1 || !strings.Contains(out, "policyNotAllowed") {
+		t.Errorf("status %d: %s", status, out)
 	}
 }

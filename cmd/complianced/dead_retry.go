@@ -27,6 +27,7 @@ func newDeadRetry(c *common) *cobra.Command {
 	var m mending
 	var out output
 	var timeout time.Duration
+	var f foreseeing
 	cmd := &cobra.Command{
 		Use:   "retry [SEQUENCE...]",
 		Short: "Send the reports of dead letters again",
@@ -61,8 +62,13 @@ those of the payload, and null takes a member out. With --body the payload of on
 event time stays that of the first payload: another lastReportedDateTime counts only where that of
 the first one was at fault or could not be read. What is wrong in ce-time is mended by --event-time.
 
-The exit status is 0 where each was applied, unchanged, stale or gone.`,
+With --dry-run nothing is sent or taken away. It says of each what a worker would say now: taken
+(applied, unchanged or stale), rejected, or that it would not be sent. Give it the --allow-policies of
+serve: without them every policy counts as taken.
+
+The exit status is 0 where each was, or would be, applied, unchanged, stale or gone.`,
 		Example: `  complianced dead retry --code policyNotAllowed
+  complianced dead retry --code typeMismatch --patch '{"platform":8}' --dry-run
   complianced dead retry 12 --patch '{"platform":8}'
   complianced dead retry 13 --body '{"status":"compliant"}'`,
 		Args: args(cobra.ArbitraryArgs),
@@ -83,11 +89,17 @@ The exit status is 0 where each was applied, unchanged, stale or gone.`,
 			if timeout <= 0 {
 				return usagef("--timeout is more than 0")
 			}
+			if err := f.validate(cmd); err != nil {
+				return err
+			}
 			nc, box, err := c.openDead(cmd.Context(), "dead retry")
 			if err != nil {
 				return err
 			}
 			defer nc.Close()
+			if f.dryRun {
+				return f.foresee(cmd, box, &h, &m, asJSON)
+			}
 			return retry(cmd, nc, box, &h, &m, timeout, asJSON)
 		},
 	}
@@ -97,21 +109,18 @@ The exit status is 0 where each was applied, unchanged, stale or gone.`,
 	flags.StringVar(&m.body, "body", "", "send this `payload` instead; for one dead letter that is named")
 	flags.StringVar(&m.at, "event-time", "", "send it with this event `time`, as 2026-01-31T12:00:00Z; for one dead letter that is named")
 	flags.DurationVar(&timeout, "timeout", clientTimeout, "how long to try each, and to wait for its result")
+	f.add(cmd)
 	out.add(cmd)
 	return cmd
 }
 
 func retry(cmd *cobra.Command, nc *nats.Conn, box *deadletter.Box, h *choice, m *mending, timeout time.Duration, asJSON bool) error {
 	unreadable := unreadables{w: cmd.ErrOrStderr()}
-	sequences, skipped, kin, err := h.toRetry(cmd.Context(), box, &unreadable)
+	sequences, kin, err := h.toRetry(cmd.Context(), box, &unreadable)
 	if err != nil {
 		return err
 	}
-	if skipped > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%d dead letters are left alone, because those of their retries are there\n", skipped)
-	}
 	if len(sequences) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "there is no such dead letter")
 		return unreadable.err()
 	}
 	sender, err := publisher.New(nc, publisher.Options{})
@@ -128,9 +137,10 @@ func retry(cmd *cobra.Command, nc *nats.Conn, box *deadletter.Box, h *choice, m 
 	return errors.Join(r.conclude(cmd.Context(), cmd.ErrOrStderr(), len(sequences)), unreadable.err())
 }
 
-// toRetry returns the sequences of what is meant, how many more the flags take whose
-// retry has a dead letter of its own, and which letters belong together.
-func (h *choice) toRetry(ctx context.Context, box *deadletter.Box, unreadable *unreadables) (sequences []uint64, skipped int, kin *kinship, err error) {
+// toRetry returns the sequences of what is meant, and which letters belong together. It
+// tells how many more the flags take whose retry has a dead letter of its own, and that
+// there is none.
+func (h *choice) toRetry(ctx context.Context, box *deadletter.Box, unreadable *unreadables) (sequences []uint64, kin *kinship, err error) {
 	kin = newKinship()
 	var meant []uint64
 	err = box.Each(ctx, deadletter.Filter{}, func(l deadletter.Letter, err error) error {
@@ -146,8 +156,9 @@ func (h *choice) toRetry(ctx context.Context, box *deadletter.Box, unreadable *u
 		return nil
 	})
 	if len(h.sequences) > 0 || err != nil {
-		return h.sequences, 0, kin, err
+		return h.sequences, kin, err
 	}
+	skipped := 0
 	for _, sequence := range meant {
 		if len(kin.later(sequence)) > 0 {
 			skipped++
@@ -155,7 +166,13 @@ func (h *choice) toRetry(ctx context.Context, box *deadletter.Box, unreadable *u
 		}
 		sequences = append(sequences, sequence)
 	}
-	return sequences, skipped, kin, nil
+	if skipped > 0 {
+		fmt.Fprintf(unreadable.w, "%d dead letters are left alone, because those of their retries are there\n", skipped)
+	}
+	if len(sequences) == 0 {
+		fmt.Fprintln(unreadable.w, "there is no such dead letter")
+	}
+	return sequences, kin, nil
 }
 
 // What becomes of a retry beside the outcomes of a report.
@@ -242,17 +259,8 @@ func (r *retrying) stopped() bool {
 // one sends a letter again, and takes it out of the list where it was taken.
 func (r *retrying) one(ctx context.Context, sequence uint64) retried {
 	told := retried{Letter: sequence, Result: retryFailed}
-	letter, err := getLetter(ctx, r.box, sequence)
-	if err != nil {
-		if told.Reason = err.Error(); errors.Is(err, deadletter.ErrNotFound) && r.kin.has(sequence) {
-			told.Result = retryGone // It was there when this command began.
-		}
-		return told
-	}
-	told.RetryOf = letter.Report()
-	report, err := again(&letter, r.mending)
-	if err != nil {
-		told.Reason = err.Error()
+	_, report, ok := told.read(ctx, r.box, r.kin, r.mending)
+	if !ok {
 		return told
 	}
 	within, cancel := context.WithTimeout(ctx, r.timeout)
@@ -271,6 +279,23 @@ func (r *retrying) one(ctx context.Context, sequence uint64) retried {
 		}
 	}
 	return told
+}
+
+// read returns the letter and the report that is sent for it. Where there is none, it says
+// why.
+func (t *retried) read(ctx context.Context, box *deadletter.Box, kin *kinship, m *mending) (letter deadletter.Letter, report publisher.Outgoing, ok bool) {
+	letter, err := getLetter(ctx, box, t.Letter)
+	if err != nil {
+		if t.Reason = err.Error(); errors.Is(err, deadletter.ErrNotFound) && kin.has(t.Letter) {
+			t.Result = retryGone // It was there when this command began.
+		}
+		return letter, report, false
+	}
+	t.RetryOf = letter.Report()
+	if report, err = again(&letter, m); err != nil {
+		t.Reason = err.Error()
+	}
+	return letter, report, err == nil
 }
 
 var (
@@ -295,6 +320,17 @@ func (t *retried) unheard(err error) {
 	case errors.Is(err, publisher.ErrNotAllowed):
 		t.stop = errNoRight
 	}
+}
+
+// why is the reason as a line has it.
+func (t *retried) why() string {
+	switch {
+	case t.Error != nil:
+		return fmt.Sprintf(": %s: %s", t.Error.Inner.Code, plain(t.Error.Message))
+	case t.kept || t.Reason == "": // The error at the end has it.
+		return ""
+	}
+	return ": " + plain(t.Reason)
 }
 
 // forget deletes a letter and those that belong to it.
@@ -325,19 +361,9 @@ func (r *retrying) tell(told retried) {
 	if r.asJSON {
 		err = errors.Join(err, encodeLine(r.w, told))
 	} else {
-		why := plain(told.Reason)
-		if told.kept {
-			why = "" // The error at the end has it.
-		}
-		if told.Error != nil {
-			why = fmt.Sprintf("%s: %s", told.Error.Inner.Code, plain(told.Error.Message))
-		}
 		where := ""
 		if told.Stream != "" {
 			where = " as " + compliance.RetryOf(told.Stream, told.Sequence)
-		}
-		if why != "" {
-			why = ": " + why
 		}
 		for i, other := range told.Deleted[min(1, len(told.Deleted)):] {
 			if i == 0 {
@@ -345,7 +371,7 @@ func (r *retrying) tell(told retried) {
 			}
 			where += " " + strconv.FormatUint(other, 10)
 		}
-		fmt.Fprintf(r.w, "%d  %s%s%s\n", told.Letter, told.Result, where, why)
+		fmt.Fprintf(r.w, "%d  %s%s%s\n", told.Letter, told.Result, where, told.why())
 	}
 	r.err = errors.Join(r.err, err)
 }

@@ -56,7 +56,7 @@ func advise(err error) error {
 func isAway(err error) bool {
 	network, ok := errors.AsType[*net.OpError](err)
 	return ok && network.Op != "listen" || errors.Is(err, os.ErrDeadlineExceeded) ||
-		errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout)
+		errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrConnectionClosed)
 }
 
 // usageError is a wrong flag, argument or setting: exit status 2.

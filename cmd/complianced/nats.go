@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -105,10 +106,16 @@ func (of connection) options(address string) []nats.Option {
 }
 
 // explain adds to an answer that never came what the server said beside: that
-// something is not permitted it says nowhere else.
+// something is not permitted it says nowhere else. Nor does it say that no server is there.
 func explain(nc *nats.Conn, err error) error {
-	if said := nc.LastError(); said != nil && errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if said := nc.LastError(); said != nil {
 		return fmt.Errorf("%w; nats says: %s", err, mask.Subjects(said.Error()))
+	}
+	if !nc.IsConnected() {
+		return fmt.Errorf("nats at %s: %w", withoutPassword(strings.Join(nc.Opts.Servers, ",")), nats.ErrNoServers)
 	}
 	return err
 }

@@ -47,6 +47,9 @@ whatever order and however often; and Compliance-Stored says when it was first s
 that was refused as from the future is refused again. (dead retry is for what is to be taken now.)
 
 What is replayed is what the streams or the dead letters hold when the command begins, or the file.
+A file is read to its end before anything is sent, so that one which is torn or wrong sends nothing.
+Standard input is sent as it comes: a line that is torn or wrong ends the command only after what
+precedes it was sent. Where capture broke off between two lines, only its own exit status says so.
 A report that was refused and cannot be sent as it was counts as rejected and is not sent; one whose
 event id the NATS client cannot send (a space at an end, a control character) counts as failed.
 
@@ -61,16 +64,23 @@ to 1 %. That needs the Redis of the destination; where it is not known, --rate a
 The position is kept in a file, about once a second: --resume FILE, or a new one in the data folder.
 A command that was interrupted, also by kill -9, goes on with the same flags and --resume FILE; what
 it prints when it begins and when it is interrupted is that command. Some reports may then be sent
-twice, which changes nothing. The file is removed when all is sent.
+twice, which changes nothing. The file is removed when all is sent. It is forced to disk every 10 s:
+after a power cut the position is so much older at most. One replay at a time has the file.
+
+With --shuffle and with --file, the reports that were sent are left out by their number. Where they
+are not the first ones of the order any more, because the stream has lost reports since or dead
+letters were purged, the command says so and sends nothing.
 
 At the end a table says what became of the reports: accepted and failed, or, with --wait, applied,
-unchanged, stale, rejected and failed. Results may get lost, which is told apart as no result.
+unchanged, stale, rejected and failed. Results may get lost, which is told apart as no result. What
+was sent twice, because the answer to the first copy was lost, counts by its last copy.
 --dry-run sends nothing and says the same beforehand, by the merge law on the records as they are
 now; give it the --allow-policies of serve, and with --shuffle the same --seed. It reads all records
 that the reports are of, and holds them (about 1 KiB each).
 
 Exit status: 0 when every report is accepted, rejected ones included, and with --wait every result
-was heard; 1 when one was not, or the replay was interrupted or broke off; 2 wrong usage.`,
+was heard; 1 when one was not, the streams lost reports before they were read, a message among the
+dead letters is none, or the replay was interrupted or broke off; 2 wrong usage.`,
 		Example: `  complianced replay --stream --dry-run
   complianced replay --stream --since 2026-01-31 --policy my-policy --wait
   complianced replay --file reports.ndjson --shuffle --to-data-dir /srv/second
@@ -93,7 +103,7 @@ was heard; 1 when one was not, or the replay was interrupted or broke off; 2 wro
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&p.file, "file", "", "a `file` of capture; - is standard input")
+	flags.StringVar(&p.file, "file", "", "a `file` of capture; - is standard input, which is sent as it comes")
 	flags.BoolVar(&p.stream, "stream", false, "what the streams hold")
 	flags.BoolVar(&p.dead, "dead", false, "the reports of the dead letters")
 	p.choose.add(cmd)
@@ -167,7 +177,8 @@ func (s *replayRun) end(table replay.Table, err error) error {
 	case table.Failed > 0:
 		return fmt.Errorf("%d reports failed: they cannot be sent as they are", table.Failed)
 	case table.NoResult > 0:
-		return fmt.Errorf("%d reports are accepted, but their results were not heard: is complianced serve running, and not far behind?", table.NoResult)
+		return fmt.Errorf("%d reports are accepted, but their results were not heard: is complianced serve running, and not far behind? "+
+			"May these credentials subscribe to compliance.result.>?", table.NoResult)
 	}
 	return nil
 }
@@ -211,12 +222,19 @@ func (s *replayRun) printEach(r *replay.Report, o replay.Outcome, code string) e
 	return err
 }
 
-// openFile opens the file of --file.
-func openFile(name string, stdin io.Reader) (io.ReadCloser, error) {
-	if name == "-" {
-		return io.NopCloser(stdin), nil
+// openFile opens the file of --file. Standard input ends with the context: nothing else
+// ends a read from a terminal or a pipe.
+func openFile(ctx context.Context, name string, stdin io.Reader) (io.ReadCloser, error) {
+	if name != "-" {
+		return os.Open(name)
 	}
-	return os.Open(name)
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.Copy(w, stdin)
+		w.CloseWithError(err)
+	}()
+	return r, nil
 }
 
 // countReports reads a file to its end, so that one that is wrong is refused before

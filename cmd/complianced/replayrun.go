@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,18 +32,32 @@ type replayRun struct {
 	asJSON     bool
 
 	position replay.Position
-	// kept is where the position is kept.
+	// kept is where the position is kept, in file.
 	kept string
+	file *replay.PositionFile
+	// unkept says why the newest position is not kept.
+	unkept error
+	// unreadable are the messages that are no dead letters.
+	unreadable unreadables
 	// source is all that is read, of which there are so many at most; -1 is not known.
 	source replay.Source
 	total  int
 	close  func()
 }
 
-func (s *replayRun) run(ctx context.Context) error {
+func (s *replayRun) run(ctx context.Context) (err error) {
+	s.unreadable.w = s.cmd.ErrOrStderr()
 	if err := s.load(); err != nil {
 		return err
 	}
+	defer func() {
+		if s.file == nil {
+			return
+		}
+		if failed := s.file.Close(); s.unkept == nil { // Else it is told already.
+			err = errors.Join(err, failed)
+		}
+	}()
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -65,17 +78,30 @@ func (s *replayRun) load() error {
 	if s.kept = s.flags.resume; s.kept == "" {
 		return nil
 	}
-	before, err := replay.ReadPosition(s.kept)
+	before, err := s.keepIn(s.kept)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
+	case errors.Is(err, replay.ErrPosition):
 		return usagef("--resume %s: %w", s.kept, err)
+	case errors.Is(err, replay.ErrInUse):
+		return fmt.Errorf("--resume %s: %w", s.kept, err)
+	case err != nil:
+		return fmt.Errorf("--resume %s: %w; "+giveAnother, s.kept, err)
+	case before.Of == "": // There is none yet.
+		return nil
 	case before.Of != of:
-		return usagef("--resume %s is of another replay: give the same source, filters, order, servers and --wait, or another file", s.kept)
+		return errors.Join(s.file.Close(),
+			usagef("--resume %s is of another replay: give the same source, filters, order, servers and --wait, or another file", s.kept))
 	}
 	s.position = before
 	return nil
+}
+
+const giveAnother = "give --resume a file that can be written"
+
+// keepIn opens the file of the position.
+func (s *replayRun) keepIn(path string) (before replay.Position, err error) {
+	s.file, before, err = replay.OpenPosition(path)
+	return before, err
 }
 
 // words say which replay this is.
@@ -159,7 +185,7 @@ func (s *replayRun) openDead(ctx context.Context, js jetstream.JetStream) (*repl
 	}
 	of := deadletter.Filter{Codes: s.filter.Codes, Policy: s.filter.Policy, Device: s.filter.Device, Since: since, Until: until}
 	s.filter = replay.Filter{} // The letters say more of their reports than is left of these.
-	return replay.OpenDead(ctx, js, of, s.position, func(err error) { fmt.Fprintln(s.cmd.ErrOrStderr(), plain(err.Error())) })
+	return replay.OpenDead(ctx, js, of, s.position, func(err error) { s.unreadable.told(err) })
 }
 
 func (s *replayRun) openFile(ctx context.Context) (err error) {
@@ -168,7 +194,7 @@ func (s *replayRun) openFile(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	file, err := openFile(s.flags.file, s.cmd.InOrStdin())
+	file, err := openFile(ctx, s.flags.file, s.cmd.InOrStdin())
 	if err != nil {
 		return err
 	}
@@ -217,7 +243,20 @@ func (s *replayRun) predict(ctx context.Context) error {
 	}
 	table, err := replay.Predict(ctx, s.ordered(told.add), p)
 	told.end()
-	return errors.Join(s.end(table, err), goneMeanwhile(s.source))
+	if ctx.Err() != nil {
+		err = errors.New("interrupted; these are the reports that were looked at until then")
+	}
+	return errors.Join(s.end(table, err), s.leftOut(err))
+}
+
+// leftOut is an error where the source had more than was handed over, when that ended with
+// err.
+func (s *replayRun) leftOut(err error) error {
+	gone := goneMeanwhile(s.source)
+	if err != nil { // More may follow.
+		return gone
+	}
+	return errors.Join(gone, s.unreadable.err())
 }
 
 // send sends the reports.
@@ -245,7 +284,10 @@ func (s *replayRun) send(ctx context.Context) error {
 	}
 	o := replay.Options{
 		Rate: s.flags.rate, ResultTimeout: s.flags.timeout, From: s.position,
-		Save: func(p replay.Position) error { return p.Write(s.kept) },
+		Save: func(p replay.Position) error {
+			s.unkept = s.file.Save(p)
+			return s.unkept
+		},
 	}
 	if s.flags.wait {
 		o.Results = nc
@@ -263,9 +305,9 @@ func (s *replayRun) send(ctx context.Context) error {
 	table, err := replay.Run(ctx, s.ordered(told.add), sender, o)
 	told.end()
 	if err != nil {
-		return s.end(table, s.interrupted(ctx, explain(nc, err)))
+		return errors.Join(s.end(table, s.interrupted(ctx, explain(nc, err))), s.leftOut(err))
 	}
-	return errors.Join(s.end(table, nil), goneMeanwhile(s.source), os.Remove(s.kept))
+	return errors.Join(s.end(table, nil), s.leftOut(nil), s.file.Remove())
 }
 
 // goneMeanwhile is an error where the streams have lost reports before these were read.
@@ -299,13 +341,16 @@ func (s *replayRun) keep() error {
 		if err == nil {
 			err = os.MkdirAll(dir, 0o700)
 		}
-		if err != nil {
-			return fmt.Errorf("keep the position: %w; give --resume", err)
+		if err == nil {
+			s.kept = filepath.Join(dir, "replay-"+time.Now().UTC().Format("20060102T150405.000")+".json")
+			_, err = s.keepIn(s.kept)
 		}
-		s.kept = filepath.Join(dir, "replay-"+time.Now().UTC().Format("20060102T150405.000")+".json")
+		if err != nil {
+			return fmt.Errorf("%w; "+giveAnother, err)
+		}
 	}
-	if err := s.position.Write(s.kept); err != nil {
-		return err
+	if err := s.file.Save(s.position); err != nil {
+		return fmt.Errorf("%w; "+giveAnother, err)
 	}
 	if s.position.Passed > 0 {
 		fmt.Fprintf(s.cmd.ErrOrStderr(), "going on after %d reports\n", s.position.Passed)
@@ -316,10 +361,13 @@ func (s *replayRun) keep() error {
 
 // interrupted says how to go on.
 func (s *replayRun) interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted; go on with: %s", s.again())
+	switch {
+	case ctx.Err() == nil || !errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w; when the cause is gone, go on with: %s", err, s.again())
+	case s.unkept != nil:
+		return fmt.Errorf("interrupted, and some reports more will be sent again: %w; go on with: %s", s.unkept, s.again())
 	}
-	return fmt.Errorf("%w; when the cause is gone, go on with: %s", err, s.again())
+	return fmt.Errorf("interrupted; go on with: %s", s.again())
 }
 
 // again is the command line that goes on.
