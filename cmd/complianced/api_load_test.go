@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/complianced/complianced/compliance"
+	"github.com/complianced/complianced/ingest"
 )
 
 // TestManyClientsUpdateTheSameRecords has ten clients that update a hundred devices at
@@ -346,6 +347,43 @@ func TestServesBehindOneAddress(t *testing.T) {
 	}
 	reach(other, other.Token, path).want(http.StatusOK)
 	reach(stranger, stranger.Token, path).want(http.StatusBadRequest)
+}
+
+// TestAnUpdateFindsItsPartition has a worker that may not publish results, so that what
+// became of an update is looked up, too.
+func TestAnUpdateFindsItsPartition(t *testing.T) {
+	layout := compliance.Layout{Partitions: 2, Buckets: 4}
+	b := startBrokerWith(t, `
+  {user: admin, password: word}
+  {user: worker, password: word, permissions: {publish: {deny: "compliance.result.*.*.>"}}}`, ingest.Mapping(layout))
+	own, _ := ownRedis(t, t.TempDir())
+	b.provision("admin:word", own, "--partitions", "2", "--buckets", "4")
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("admin:word"))
+	s := serve(t, "--redis-url", own.URL())
+	streams := map[string]bool{}
+	for i := range 20 {
+		device := fmt.Sprint("d", i)
+		s.patch("p/deviceStatuses/"+device, `{"userName":"a"}`).want(http.StatusOK)
+		stored := s.patch("p/deviceStatuses/"+device, `{"userName":"b"}`, "Prefer", "respond-async").want(http.StatusAccepted).object()
+		if want := ingest.StreamName(layout, layout.PartitionOf(device)); stored["stream"] != want {
+			t.Errorf("%s is in %v, want %s", device, stored["stream"], want)
+		}
+		streams[stored["stream"].(string)] = true
+	}
+	if len(streams) != 2 {
+		t.Errorf("the streams are %v", streams)
+	}
+	s.stop()
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("worker:word"))
+	serve(t, "--redis-url", own.URL(), "--roles", "ingest,state")
+	t.Setenv("COMPLIANCED_NATS_URL", b.url("admin:word"))
+	gateway := serve(t, "--redis-url", own.URL(), "--roles", "api", "--api-wait", "2s")
+	for i := range 4 {
+		have := gateway.patch(fmt.Sprintf("p/deviceStatuses/d%d", i), `{"deviceModel":"c"}`).want(http.StatusOK).object()
+		if have["userName"] != "b" || have["deviceModel"] != "c" {
+			t.Errorf("record %v", have)
+		}
+	}
 }
 
 // listening returns where the API listens, from the log.
