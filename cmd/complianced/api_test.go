@@ -432,12 +432,14 @@ func TestAResultThatIsLostIsLookedUp(t *testing.T) {
 		t.Errorf("%d members are accepted, the last as %v", len(list), last)
 	}
 	t.Setenv("COMPLIANCED_NATS_URL", b.url("worker:word"))
-	serve(t, "--redis-url", own.URL(), "--roles", "ingest", "--allow-policies", "p")
+	worker := serve(t, "--redis-url", own.URL(), "--roles", "ingest", "--allow-policies", "p")
 	if have := gateway.patch("p/deviceStatuses/d", `{"deviceModel":"m"}`).want(http.StatusOK).object(); have["userName"] != "a" || have["deviceModel"] != "m" {
 		t.Errorf("record %v", have)
 	}
 	gateway.patch("q/deviceStatuses/d", `{"userName":"a"}`).fault(http.StatusBadRequest, "policyNotAllowed")
 	gateway.patch("p/deviceStatuses/d", `{"@removed":{}}`).want(http.StatusNoContent)
+	worker.stop()
+	gateway.patch("p/deviceStatuses/d", `{"userName":"b"}`).want(http.StatusAccepted)
 }
 
 // inNineMinutes is a time that a clock may show that is ahead.
