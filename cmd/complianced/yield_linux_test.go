@@ -23,7 +23,7 @@ func TestAReplayLetsOthersGoFirst(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	fmt.Fprintln(stdin, `{"subject":"compliance.status.p.d","payload":"{}","stored":"2026-01-01T00:00:00.000000000Z"}`)
+	fmt.Fprintln(stdin, `{"complianceReports":1}`) // More may follow.
 	var nice []string
 	eventually(t, "that all threads have a nice value of 10", func() bool {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", cmd.Process.Pid))
