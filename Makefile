@@ -3,7 +3,7 @@
 GO      ?= go
 ARGS    ?=
 COUNT   ?= 10
-TIMEOUT ?= 10m
+TIMEOUT ?= 14m
 TOOL    := $(GO) tool -modfile=internal/tools/go.mod
 VERSION := $(or $(shell git describe --always --dirty --tags 2>/dev/null),unknown)
 
