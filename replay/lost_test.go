@@ -105,6 +105,26 @@ func numberIn(reply string) string {
 	return tokens[6]
 }
 
+// readBy reads the streams over a connection of its own to an address.
+func (b *broker) readBy(address string) (*replay.Streams, *nats.Conn) {
+	b.Helper()
+	nc, err := nats.Connect(address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		b.Fatal(err)
+	}
+	streams, err := replay.OpenStreams(b.Context(), js, b.streams(), replay.Selection{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(streams.Close)
+	return streams, nc
+}
+
 func TestAReportThatIsLostOnItsWayIsReadAgain(t *testing.T) {
 	b := startBroker(t, 1)
 	const n = 1000
@@ -113,20 +133,7 @@ func TestAReportThatIsLostOnItsWayIsReadAgain(t *testing.T) {
 	}
 	// Two in the middle of what is asked for at a time, and one at its beginning.
 	proxy := b.lossy(func(n int64, _ string) bool { return n == 50 || n == 470 || n == 490 || n == 701 })
-	nc, err := nats.Connect(proxy.listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := replay.OpenStreams(t.Context(), js, b.streams(), replay.Selection{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer streams.Close()
+	streams, _ := b.readBy(proxy.listener.Addr().String())
 	have := bodies(t, streams)
 	if len(have) != n || streams.Gone() > 0 {
 		t.Errorf("%d read and %d gone, of %d", len(have), streams.Gone(), n)
@@ -150,20 +157,7 @@ func TestAConnectionThatLosesAgainAndAgainIsReadToTheEnd(t *testing.T) {
 		b.publish(fmt.Sprintf("compliance.status.p.d%d", i), `{}`)
 	}
 	proxy := b.lossy(func(_ int64, k string) bool { return k == "10" })
-	nc, err := nats.Connect(proxy.listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := replay.OpenStreams(t.Context(), js, b.streams(), replay.Selection{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer streams.Close()
+	streams, _ := b.readBy(proxy.listener.Addr().String())
 	if have := bodies(t, streams); len(have) != n || streams.Gone() > 0 {
 		t.Errorf("%d read and %d gone, of %d", len(have), streams.Gone(), n)
 	}

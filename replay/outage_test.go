@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/complianced/complianced/compliance"
 	"github.com/complianced/complianced/replay"
@@ -77,19 +76,7 @@ func TestAConnectionThatIsClosedEndsTheReading(t *testing.T) {
 	for range 700 {
 		b.publish("compliance.status.p.d", `{}`)
 	}
-	nc, err := nats.Connect(b.server.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := replay.OpenStreams(t.Context(), js, b.streams(), replay.Selection{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer streams.Close()
+	streams, nc := b.readBy(b.server.ClientURL())
 	nc.Close()
 	if _, err := all(streams); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Error(err)

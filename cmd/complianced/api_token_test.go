@@ -32,17 +32,6 @@ func (s *serving) as(token, method, path, body string) response {
 	return s.call(method, policies+path, body, "Authorization", "Bearer "+token)
 }
 
-// stored returns how many reports the stream has taken.
-func (s *serving) stored() uint64 {
-	s.Helper()
-	_, js := s.client()
-	stream, err := js.Stream(s.Context(), "COMPLIANCE_STATUS")
-	if err != nil {
-		s.Fatal(err)
-	}
-	return stream.CachedInfo().State.LastSeq
-}
-
 // newToken makes a token for a file of --api-tokens.
 func newToken(t *testing.T, file string, args ...string) string {
 	t.Helper()

@@ -238,6 +238,17 @@ func (s *serving) client() (*nats.Conn, jetstream.JetStream) {
 	return nc, js
 }
 
+// stored returns how many reports the stream has taken.
+func (s *serving) stored() uint64 {
+	s.Helper()
+	_, js := s.client()
+	stream, err := js.Stream(s.Context(), "COMPLIANCE_STATUS")
+	if err != nil {
+		s.Fatal(err)
+	}
+	return stream.CachedInfo().State.LastSeq
+}
+
 // run runs a client command against this serve; it must succeed.
 func (s *serving) run(stdin string, args ...string) string {
 	s.Helper()

@@ -25,17 +25,6 @@ func passed(path string) uint64 {
 	return p.Passed
 }
 
-// lastStored is how many reports the stream of a deployment has taken.
-func (s *serving) lastStored() uint64 {
-	s.Helper()
-	_, js := s.client()
-	stream, err := js.Stream(s.Context(), "COMPLIANCE_STATUS")
-	if err != nil {
-		s.Fatal(err)
-	}
-	return stream.CachedInfo().State.LastSeq
-}
-
 // background is a command that runs until it is interrupted.
 type background struct {
 	*exec.Cmd
@@ -85,12 +74,12 @@ func TestAShuffledReplayOfDeadLettersIsNotGoneOnWithAfterAPurge(t *testing.T) {
 	if stderr, status := first.interrupt(); status != 1 || !strings.Contains(stderr, "interrupted; go on with: ") {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
-	at, before := passed(kept), second.lastStored()
+	at, before := passed(kept), second.stored()
 	s.run("", "dead", "purge", "7", "--yes")
 	if _, stderr, status := command(t, "", args...); status != 1 || !strings.Contains(stderr, "dead letters were taken away") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
-	if now := second.lastStored(); now != before || passed(kept) != at {
+	if now := second.stored(); now != before || passed(kept) != at {
 		t.Errorf("%d reports were sent; the position went from %d to %d", now-before, at, passed(kept))
 	}
 	out, stderr, status := command(t, "", args[:len(args)-2]...)
@@ -125,7 +114,7 @@ func TestAReplayOutlivesItsServe(t *testing.T) {
 	if !strings.Contains(b.stderr.String(), "nats is connected again") {
 		t.Errorf("there was no outage: %s", b.stderr.String())
 	}
-	if n := s.lastStored(); n < 6000-table.Rejected {
+	if n := s.stored(); n < 6000-table.Rejected {
 		t.Errorf("only %d reports are stored", n)
 	}
 	same(t, "after the outage", want, s.versions())
@@ -145,8 +134,8 @@ func TestTwoReplaysDoNotShareAResumeFile(t *testing.T) {
 	}
 	out, stderr, status := command(t, "", append(args, "-o", "json")...)
 	var table replay.Table
-	if err := json.Unmarshal([]byte(out), &table); err != nil || status != 0 || table.Reports != 30 || second.lastStored() != 30 {
-		t.Errorf("status %d, %d stored: %s%s", status, second.lastStored(), out, stderr)
+	if err := json.Unmarshal([]byte(out), &table); err != nil || status != 0 || table.Reports != 30 || second.stored() != 30 {
+		t.Errorf("status %d, %d stored: %s%s", status, second.stored(), out, stderr)
 	}
 	if left, err := os.ReadDir(filepath.Dir(kept)); err != nil || len(left) > 0 {
 		t.Errorf("%v: %v", err, left)
@@ -168,7 +157,7 @@ func TestAReplayThatCannotKeepItsPositionSendsNothing(t *testing.T) {
 			t.Errorf("%s: status %d: %s", kept, status, stderr)
 		}
 	}
-	if n := s.lastStored(); n != 1 {
+	if n := s.stored(); n != 1 {
 		t.Errorf("%d reports were sent", n-1)
 	}
 }
@@ -236,7 +225,7 @@ func TestAReplayOfStandardInputCanBeInterrupted(t *testing.T) {
 	if _, err := input.Write([]byte(file)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what was read is sent", func() bool { return s.lastStored() == 6 })
+	eventually(t, "what was read is sent", func() bool { return s.stored() == 6 })
 	if err := first.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -249,8 +238,8 @@ func TestAReplayOfStandardInputCanBeInterrupted(t *testing.T) {
 	}
 	next := exec.Command("sh", "-c", strings.Replace(line, "complianced ", binary+" ", 1))
 	next.Stdin = strings.NewReader(file)
-	if out, err := next.CombinedOutput(); err != nil || s.lastStored() != 6 {
-		t.Errorf("%v, %d stored: %s", err, s.lastStored(), out)
+	if out, err := next.CombinedOutput(); err != nil || s.stored() != 6 {
+		t.Errorf("%v, %d stored: %s", err, s.stored(), out)
 	}
 }
 
